@@ -1,0 +1,45 @@
+"""Pixels in and out: sources, object masks, label files, drawing and video sinks."""
+
+from segspn.video.ahead import prefetch
+from segspn.video.atomic import replacing, write_bytes
+from segspn.video.draw import contact_sheet, cutout, label_picture, object_colour, overlay, panel
+from segspn.video.labels import (
+    davis_palette,
+    needs_wide,
+    read_labels,
+    read_score_map,
+    write_labels,
+    write_mask,
+    write_picture,
+    write_score_map,
+)
+from segspn.video.masks import ObjectMasks, read_object_masks, require_objects, resize_labels
+from segspn.video.sinks import VideoWriter
+from segspn.video.source import Source, open_source
+
+__all__ = [
+    "ObjectMasks",
+    "Source",
+    "VideoWriter",
+    "contact_sheet",
+    "cutout",
+    "davis_palette",
+    "label_picture",
+    "needs_wide",
+    "object_colour",
+    "open_source",
+    "overlay",
+    "panel",
+    "prefetch",
+    "read_labels",
+    "read_object_masks",
+    "read_score_map",
+    "replacing",
+    "require_objects",
+    "resize_labels",
+    "write_bytes",
+    "write_labels",
+    "write_mask",
+    "write_picture",
+    "write_score_map",
+]
