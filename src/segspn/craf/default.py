@@ -1,0 +1,211 @@
+"""Our own filter: gentle with good scores, firm with islands that cannot be the object's.
+
+It looks at *islands*: 8-connected regions of the pixels an object would win in the merge. So two
+objects that touch or whose scores mix are told apart by their scores first, and each pixel belongs
+to one island. Every object has a memory: the mask in which it was last seen, a slowly following
+reference area A, and the number of frames it has been missed since. For each island of object i:
+
+1. Support: it overlaps i's last mask by at least ``support`` of the smaller of the two. Kept, so
+   an object split by an occluder keeps its parts.
+2. Coverage: without support, and more than ``coverage`` of it on the last mask of an object j. If
+   i has ``complete`` of A in supported islands it does not need this one: j takes island and
+   score. That undoes scores which swap between alike objects.
+3. Reach: without support, but no farther than ``reach * sqrt(A)`` from i's last mask. Such islands
+   are kept, nearest first, while i's area stays within ``growth`` times A, or times the supported
+   area where i has outgrown A. There is no least size: thin objects are full of tiny true islands.
+4. Anything else is a false island: i's score there becomes zero, and the next best object, if any,
+   is judged for the place.
+5. Return: an object that was missed in the previous frame, or none of whose islands has support,
+   comes back with one island only: the largest with a mean score of at least ``redetect_score``,
+   with ``redetect_share`` of A and within ``reach * sqrt(A) * (1 + missed)``, as it may have moved
+   on unseen. An island that the coverage rule sees on another object is no return.
+
+Scores of kept islands, and scores below the threshold, stay as they are. An object that has never
+been annotated has no memory and gets no pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from segspn.craf.base import Craf, CrafResult, State, as_unit
+from segspn.craf.merge import merge
+from segspn.craf.params import DefaultParams
+from segspn.craf.regions import Regions
+from segspn.errors import InputError
+
+
+class DefaultCraf(Craf):
+    """Rules 1-5 of this module. State beside the previous labels, with one row per object:
+
+    ``seen`` bool (N, H, W), the last mask; ``area`` float64 (N,), the reference area in pixels, 0
+    for never seen; ``missed`` int64 (N,), frames since the object was last seen, 0 for just now.
+    """
+
+    def __init__(self, params: DefaultParams, ids: Sequence[int]) -> None:
+        self.params = params
+        self._seen: np.ndarray | None = None
+        self._area = np.zeros(0)
+        self._missed = np.zeros(0, np.int64)
+        super().__init__(ids)
+
+    def state(self) -> State:
+        state = super().state() | {"area": self._area.copy(), "missed": self._missed.copy()}
+        if self._seen is not None:
+            state["seen"] = self._seen.copy()
+        return state
+
+    def restore(self, state: State) -> None:
+        if "area" not in state or "missed" not in state:
+            raise InputError("the saved filter is of another parameter set: resume with its preset")
+        super().restore(state)
+        self._area = np.array(state["area"], np.float64)
+        self._missed = np.array(state["missed"], np.int64)
+        self._seen = np.array(state["seen"], bool) if "seen" in state else None
+
+    def _grown(self, before: tuple[int, ...]) -> None:
+        old = [self.ids.index(i) for i in before]
+        area, missed = np.zeros(len(self.ids)), np.zeros(len(self.ids), np.int64)
+        area[old], missed[old] = self._area, self._missed
+        self._area, self._missed = area, missed
+        if self._seen is not None:
+            seen = np.zeros((len(self.ids), *self._seen.shape[1:]), bool)
+            seen[old] = self._seen
+            self._seen = seen
+
+    def _annotated(self, labels: np.ndarray) -> None:
+        if self._seen is None:
+            self._seen = np.zeros((len(self.ids), *labels.shape), bool)
+        self._remember(labels, 1.0)  # a person's mask sets the reference area at once
+
+    def _remember(self, labels: np.ndarray, rate: float) -> None:
+        """Take the accepted int32 ``labels`` into the memory; ``rate`` is that of the area."""
+        assert self._seen is not None  # start() comes first
+        for n, object_id in enumerate(self.ids):
+            mask = labels == object_id
+            area = np.count_nonzero(mask)
+            if area:
+                self._seen[n] = mask
+                self._area[n] += rate * (area - self._area[n])
+                self._missed[n] = 0
+            elif self._area[n]:
+                self._missed[n] += 1
+
+    def _filter(
+        self, scores: np.ndarray, previous: np.ndarray, foreground: np.ndarray | None
+    ) -> CrafResult:
+        filtered = as_unit(scores)
+        # Dropping an island may hand its place to the runner-up, whose island there is judged in
+        # turn. Each round takes one object out of every place that is still open, so N suffice.
+        labels = merge(filtered, self.ids, self.params.threshold, foreground)
+        for _ in self.ids:
+            changed, contested = self._judge(filtered, labels)
+            if changed:
+                labels = merge(filtered, self.ids, self.params.threshold, foreground)
+            if not contested:
+                break
+        self._remember(labels, self.params.area_rate)
+        return CrafResult(filtered, labels)
+
+    def _judge(self, filtered: np.ndarray, labels: np.ndarray) -> tuple[bool, bool]:
+        """Apply the rules once, in place on the scores.
+
+        Returns:
+            Whether any score has changed, and whether a runner-up may win a place that came free.
+        """
+        given: list[tuple[int, np.ndarray, np.ndarray]] = []
+        freed: list[np.ndarray] = []
+        for n, object_id in enumerate(self.ids):
+            islands = Regions(labels == object_id)
+            if not len(islands):
+                continue
+            owner = self._owners(n, islands, filtered[n])
+            if (owner == n).all():
+                continue
+            for other in set(owner.tolist()) - {-1, n}:
+                place = islands.mask(owner == other)
+                given.append((other, place, filtered[n][place]))
+            filtered[n][islands.mask(owner != n)] = 0
+            freed.append(islands.mask(owner == -1))
+        # Only now, so that what an object is given does not bear on how its own islands are judged.
+        for other, place, score in given:
+            filtered[other][place] = np.maximum(filtered[other][place], score)
+        contested = any(
+            bool((score[place] >= self.params.threshold).any())
+            for place in freed
+            for score in filtered
+        )
+        return bool(given or freed), contested
+
+    def _owners(self, n: int, islands: Regions, score: np.ndarray) -> np.ndarray:
+        """Whose each island of object n is: int (M,), an object's index, or -1 for nobody's."""
+        assert self._seen is not None
+        p, area, missed = self.params, self._area[n], int(self._missed[n])
+        owner = np.full(len(islands), -1)
+        if not area:
+            return owner
+        own = self._seen[n]
+        smaller = np.minimum(islands.areas, np.count_nonzero(own))
+        shared = islands.count(own)
+        supported = shared >= np.maximum(p.support * smaller, 1)
+        if not missed and supported.all():
+            owner[:] = n
+            return owner
+        covering = self._covering(n, islands)
+        covering[supported] = -1
+        gaps = _gaps(islands, own, shared > 0) / np.sqrt(area)
+        if missed or not supported.any():
+            fit = (islands.mean(score) >= p.redetect_score) & (covering < 0)
+            fit &= (islands.areas >= p.redetect_share * area) & (gaps <= p.reach * (1 + missed))
+            if fit.any():
+                owner[np.argmax(np.where(fit, islands.areas, 0))] = n
+            return owner
+        owner[supported] = n
+        total = islands.areas[supported].sum()
+        if total >= p.complete * area:
+            owner[covering >= 0] = covering[covering >= 0]
+        most = p.growth * max(area, total)
+        near = (owner == -1) & (gaps <= p.reach)
+        for m in np.argsort(gaps, kind="stable"):
+            if near[m] and total + islands.areas[m] <= most:
+                owner[m] = n
+                total += islands.areas[m]
+        return owner
+
+    def _covering(self, n: int, islands: Regions) -> np.ndarray:
+        """The other object on whose last mask most of each island lies: int (M,), -1 for none."""
+        assert self._seen is not None
+        most = self.params.coverage * islands.areas
+        covering = np.full(len(islands), -1)
+        for other, mask in enumerate(self._seen):
+            # What hides a missed object may well lie where that was last seen.
+            if other == n or self._missed[other]:
+                continue
+            shared = islands.count(mask)
+            covering[shared > most] = other
+            most = np.maximum(most, shared)
+        return covering
+
+
+def _gaps(islands: Regions, mask: np.ndarray, touching: np.ndarray) -> np.ndarray:
+    """Smallest distance in pixels from each island to ``mask``, which is not empty: float (M,).
+
+    ``touching``, bool (M,), tells the islands that overlap the mask: their gap is 0.
+    """
+    gaps = np.where(touching, 0.0, np.inf)
+    if touching.all():
+        return gaps
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    rows, columns = islands.window
+    # Only the box around the islands and the mask matters.
+    top, left = min(y, rows.start), min(x, columns.start)
+    box = mask[top : max(y + height, rows.stop), left : max(x + width, columns.stop)]
+    distance = cv2.distanceTransform((~box).astype(np.uint8), cv2.DIST_L2, 3)
+    inside = np.append(False, ~touching)[islands.labels]
+    distance = distance[rows.start - top : rows.stop - top, columns.start - left :]
+    distance = distance[:, : inside.shape[1]]
+    np.minimum.at(gaps, islands.labels[inside] - 1, distance[inside].astype(float))
+    return gaps

@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+
+from segspn.craf import DefaultParams, build_craf
+
+H, W = 40, 80
+
+
+def box(*boxes, value=1):
+    """A map with boxes (top, left, height, width)."""
+    out = np.zeros((H, W), np.float32)
+    for y, x, h, w in boxes:
+        out[y : y + h, x : x + w] = value
+    return out
+
+
+def start(*masks, params="default"):
+    craf = build_craf(params, tuple(range(1, len(masks) + 1)))
+    labels = np.zeros((H, W), np.int32)
+    for n, mask in enumerate(masks):
+        labels[mask > 0] = n + 1
+    craf.start(labels)
+    return craf
+
+
+def step(craf, *scores):
+    return craf.step(np.stack(scores)).labels
+
+
+BODY = (10, 10, 10, 10)  # area 100: reach is 0.5 * 10 = 5 pixels
+
+
+def test_good_scores_pass_untouched():
+    craf = start(box(BODY))
+    score = box((10, 12, 10, 10), value=0.8)
+    score += box((8, 8, 20, 20), value=0.15)
+    result = craf.step(score[None])
+    assert np.array_equal(result.scores[0], score)
+    assert np.array_equal(result.labels, score > 0.5)
+
+
+def test_far_island_is_dropped_and_parts_split_by_an_occluder_stay():
+    craf = start(box((10, 10, 10, 20)))
+    parts = box((10, 10, 10, 8), (10, 22, 10, 8), value=0.7)
+    labels = step(craf, parts + box((10, 60, 10, 8), value=0.9))
+    assert np.array_equal(labels, parts > 0)
+
+
+@pytest.mark.parametrize(("gap", "kept"), [(4, True), (6, False)])
+def test_unsupported_island_is_kept_within_reach(gap, kept):
+    craf = start(box(BODY))
+    island = (12, 20 + gap - 1, 2, 2)  # `gap` pixels from the mask's last column
+    labels = step(craf, box(BODY, island))
+    assert labels[12, 20 + gap] == kept
+    assert labels[12, 12] == 1
+
+
+def test_unsupported_islands_may_not_grow_the_object_too_far():
+    craf = start(box(BODY))
+    near, farther = (10, 22, 10, 1), (10, 24, 10, 2)  # 100 + 10 + 20 > 1.2 * 100
+    labels = step(craf, box(BODY, near, farther))
+    assert np.array_equal(labels, box(BODY, near) > 0)
+    craf = start(box(BODY), params=DefaultParams(growth=1.3))
+    assert np.array_equal(step(craf, box(BODY, near, farther)), box(BODY, near, farther) > 0)
+
+
+def test_island_on_another_object_is_handed_over_with_its_score():
+    a, b = (10, 5, 10, 10), (10, 50, 10, 10)
+    craf = start(box(a), box(b))
+    legs, top = (16, 5, 4, 10), (10, 5, 5, 10)
+    result = craf.step(np.stack([box(legs, value=0.8), box(b, top, value=0.9)]))
+    want = (box(legs, top) > 0) + 2 * (box(b) > 0)
+    assert np.array_equal(result.labels, want)
+    assert result.scores[0, 11, 6] == np.float32(0.9)
+    assert result.scores[1, 11, 6] == 0
+
+
+def test_object_that_has_nothing_else_does_not_give_its_island_away():
+    # Object 2 is left with a tenth of its area: what lies on object 1 may be all there is of it.
+    a, b = (10, 5, 10, 10), (10, 50, 10, 10)
+    craf = start(box(a), box(b))
+    result = craf.step(np.stack([box((16, 5, 4, 10)), box((10, 50, 1, 10), (10, 5, 5, 10))]))
+    assert result.scores[0, 11, 6] == 0
+
+
+def test_runner_up_is_judged_where_an_island_was_dropped():
+    a, b, false = (10, 5, 10, 10), (10, 30, 10, 10), (30, 70, 5, 5)
+    craf = start(box(a), box(b))
+    one = box(a, value=0.9) + box(false, value=0.9)
+    two = box(b, value=0.9) + box(false, value=0.7)
+    assert np.array_equal(step(craf, one, two), (box(a) > 0) + 2 * (box(b) > 0))
+    # where the second is at home the place is its own
+    craf = start(box(a), box(false))
+    two = box(false, value=0.7)
+    assert np.array_equal(step(craf, one, two), (box(a) > 0) + 2 * (box(false) > 0))
+
+
+def test_lost_object_returns_farther_away_the_longer_it_was_missed():
+    craf = start(box(BODY))
+    empty = box()
+    away = box((10, 37, 6, 6))  # 18 pixels behind the mask's last column; reach 5 * (1 + missed)
+    seen = [bool(step(craf, s).any()) for s in (empty, empty, away, away)]
+    assert seen == [False, False, False, True]
+
+
+def test_lost_object_needs_score_and_size_to_return():
+    faint, tiny, good = box(BODY, value=0.7), box((10, 10, 2, 2)), box((10, 10, 3, 2))
+    craf = start(box(BODY))
+    assert not step(craf, box()).any()
+    assert not step(craf, faint).any()  # below 0.75
+    assert not step(craf, tiny).any()  # 4 % of 100 pixels
+    assert step(craf, good).sum() == 6
+    # seen all the time, the faint one is fine
+    assert step(start(box(BODY)), faint).sum() == 100
+
+
+def test_returns_with_the_largest_island_only():
+    craf = start(box(BODY))
+    step(craf, box())
+    assert np.array_equal(step(craf, box((10, 10, 4, 4), (16, 10, 4, 5))), box((16, 10, 4, 5)) > 0)
+
+
+def test_reference_area_follows_the_object():
+    craf = start(box(BODY))
+    step(craf, box((10, 10, 10, 20)))
+    assert craf.state()["area"].tolist() == [120.0]  # a fifth of the way from 100 to 200
+    craf.start(box((10, 10, 5, 10)).astype(np.int32))
+    assert craf.state()["area"].tolist() == [50.0]
+
+
+def test_object_without_annotation_gets_nothing():
+    craf = build_craf("default", (1, 2))
+    craf.start(box(BODY).astype(np.int32))
+    labels = step(craf, box(BODY), box((30, 60, 8, 8)))
+    assert np.array_equal(labels, box(BODY) > 0)
+
+
+def test_growth_counts_from_the_supported_area_when_the_object_outgrew_its_reference():
+    craf = start(box(BODY))
+    score = box((10, 10, 10, 20), (10, 14, 18, 1), (21, 10, 1, 3))  # the last touches nothing
+    assert np.array_equal(step(craf, score), score > 0)
+
+
+def test_supported_island_may_cover_another_object():
+    craf = start(box(BODY), box((10, 20, 10, 10)))
+    labels = step(craf, box((10, 13, 10, 10)), box((10, 23, 10, 7)))
+    assert np.array_equal(labels, (box((10, 13, 10, 10)) > 0) + 2 * (box((10, 23, 10, 7)) > 0))
+
+
+def test_nothing_is_handed_to_an_object_that_is_missing():
+    small = (10, 22, 10, 2)
+    craf = start(box(BODY), box(small))
+    step(craf, box(BODY), box())
+    assert np.array_equal(step(craf, box(BODY, small), box()), box(BODY, small) > 0)
