@@ -137,13 +137,14 @@ def test_object_without_annotation_gets_nothing():
 
 def test_growth_counts_from_the_supported_area_when_the_object_outgrew_its_reference():
     craf = start(box(BODY))
-    score = box((10, 10, 10, 20), (10, 14, 18, 1), (21, 10, 1, 3))  # the last touches nothing
+    score = box((10, 10, 10, 20), (21, 10, 1, 3))  # the last touches nothing
     assert np.array_equal(step(craf, score), score > 0)
 
 
 def test_supported_island_may_cover_another_object():
     craf = start(box(BODY), box((10, 20, 10, 10)))
-    labels = step(craf, box((10, 13, 10, 10)), box((10, 23, 10, 7)))
+    far = (30, 70, 2, 2)
+    labels = step(craf, box((10, 13, 10, 10), far), box((10, 23, 10, 7)))
     assert np.array_equal(labels, (box((10, 13, 10, 10)) > 0) + 2 * (box((10, 23, 10, 7)) > 0))
 
 

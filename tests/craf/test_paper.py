@@ -68,6 +68,6 @@ def test_object_at_a_tenth_of_its_size_does_not_recover():
 
 
 def test_region_selected_by_another_object_is_not_recovered():
-    # Object 2's only region has IoU 4/6 with lost object 1, but it is object 2's selection.
-    _, labels = run([[1, 1, 1, 1, 2, 2]], [[0] * 6], [[0.75] * 6], ids=(1, 2))
-    assert labels == [[2] * 6]
+    # Object 1's only region has IoU 4/6 with lost object 2, but it is object 1's selection.
+    _, labels = run([[2, 2, 2, 2, 1, 1]], [[0.75] * 6], [[0] * 6], ids=(1, 2))
+    assert labels == [[1] * 6]
