@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
@@ -87,7 +88,13 @@ def test_frames_are_contiguous_and_writable(tmp_path: Path) -> None:
 
 def test_rotation_metadata_is_honoured(tmp_path: Path) -> None:
     plain = make_video(tmp_path / "plain.mp4", 3)
-    turned = make_video(tmp_path / "turned.mp4", 3, rotation=90)
+    data = bytearray(plain.read_bytes())
+    # The display matrix of the track header: x' = y, y' = -x, a quarter turn to the left.
+    matrix = data.index(b"tkhd") + 44
+    assert struct.unpack(">5i", data[matrix : matrix + 20]) == (1 << 16, 0, 0, 0, 1 << 16)
+    data[matrix : matrix + 20] = struct.pack(">5i", 0, -1 << 16, 0, 1 << 16, 0)
+    turned = tmp_path / "turned.mp4"
+    turned.write_bytes(data)
     source = open_source(turned)
     assert source.size == (64, 48)
     assert same(list(source.read()), [np.rot90(f) for f in decode_all(plain)])

@@ -35,14 +35,11 @@ def make_video(
     size: tuple[int, int] = (48, 64),
     pix_fmt: str = "yuv420p",
     rate: int = 25,
-    rotation: int = 0,
 ) -> Path:
     """Encode ``count`` pictures to ``path``; the suffix chooses the container."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = size[1], size[0], pix_fmt
-        if rotation:
-            stream.set_display_rotation(rotation)
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(picture(number, size), format="rgb24")
             container.mux(stream.encode(frame.reformat(format=pix_fmt)))

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from segspn.errors import InputError
@@ -33,6 +34,7 @@ _SEEKABLE_FORMATS = frozenset({"mov", "mp4", "matroska", "webm", "mpegts"})
 _ONE_FRAME_PER_PACKET = frozenset(
     {"h264", "hevc", "vp9", "av1", "libdav1d", "mjpeg", "prores", "ffv1", "mpeg4", "mpeg2video"}
 )
+_BT709 = 1  # H.273 number of the BT.709 matrix
 # These decoders mark damaged frames themselves; told to stop at errors, they would refuse streams
 # for flaws that do not show.
 _FLAGS_DAMAGE = frozenset({"h264", "hevc"})
@@ -233,7 +235,9 @@ class VideoFrames:
         return int(self._index.keys[np.searchsorted(self._index.keys, number, "right") - 1])
 
     def _to_rgb(self, number: int, frame: VideoFrame) -> np.ndarray:
-        rgb = frame.to_ndarray(format="rgb24")
+        # Said outright: not every PyAV looks at the frame's own tag.
+        matrix = Colorspace.ITU709 if frame.colorspace == _BT709 else Colorspace.DEFAULT
+        rgb = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray()
         if frame.rotation:
             rgb = np.rot90(rgb, round(frame.rotation / 90))
         if rgb.shape[:2] != self.size:
