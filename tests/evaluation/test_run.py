@@ -101,7 +101,7 @@ def test_first_and_last_results_may_be_missing_or_wrong(davis):
 def test_2016_is_binary(write_davis):
     truth = np.zeros((4, 20, 20), np.int32)
     truth[:, 4:9, 4:9], truth[:, 10:14, 10:14] = 255, 7
-    found = np.where(truth > 0, 1, 0)
+    found = np.where(truth == 255, 38, truth)
     found[:, 10:14, 12:14] = 0
     evaluation = evaluate(write_davis({"a": truth}, {"a": found}, year=2016), year=2016)
     (only,) = evaluation.objects
