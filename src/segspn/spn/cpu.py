@@ -7,9 +7,12 @@ The equations are those of :mod:`segspn.spn.reference`. What makes it fast:
   stays in the second-level cache, scanned there, and the result is transposed back.
 - Gates are read once for a block of maps, and normalised on the way. One map alone normalises inside
   the scan itself; more maps share a tile of normalised gates.
-- A task is one vertical and one horizontal direction (two tasks, equal work), or a single direction
-  when there are threads for it. Tasks write maps of their own, merged at the end while still in
+- A job is one vertical and one horizontal direction (two jobs, equal work), or a single direction
+  when there are threads for it. Jobs write maps of their own, merged at the end while still in
   cache; the order of the merge is fixed, so the result does not depend on the number of threads.
+- Jobs run on Python threads (the kernels release the GIL), and the caller works through the same
+  queue. numba's own parallel loops spin at their barriers: fine on an idle machine, but beside
+  torch's threads or another process they were measured to be up to a hundred times slower.
 - Inner loops have one store stream each: with more, LLVM gives up proving that they don't overlap,
   and leaves them scalar.
 
@@ -18,31 +21,30 @@ Importing this module imports numba; :mod:`segspn.spn.operator` does so at the f
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
+
+from segspn.spn.transpose import transpose_add, transpose_copy, transpose_max
 
 LINES = 16  # lines of a tile: a cache line of float32 when columns are transposed
 BLOCK_BYTES = 4 << 20  # maps propagated together: few enough to stay in the last-level cache
-CHUNK = 8  # rows that one step of the merge takes
+SMALL = 1 << 14  # values below which waking another thread costs more than it saves
 MAX, MEAN, ALL = 0, 1, 2
 MODES = {"max": MAX, "mean": MEAN, "all": ALL}
 
 # No "fast" beyond fused multiply-add: NaN and infinity in the input must come out.
 _jit = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-_jit_parallel = njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"contract"}, parallel=True
-)
-
-# numba's plain work queue, its last resort among threading layers, dies on concurrent launches.
-_launch = threading.Lock()
 
 
-# --- lines -----------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 
 @_jit
@@ -93,47 +95,48 @@ def _merge(out, line, length, mode):
             out[l] += line[l]
 
 
-# --- tiles -----------------------------------------------------------------------------------------
+# --- tiles ----------------------------------------------------------------------------------------
 
 
 @_jit
-def _columns(tile, source, first, count, height, width):
-    """tile[i, r] = source[r, first + i]; columns outside the map are left alone."""
-    lo, hi = max(0, -first), min(count, width - first)
-    if lo == 0 and hi == LINES:  # a constant count, so that the loop is unrolled
-        for r in range(height):
-            row = source[r, first:]
-            for i in range(LINES):
-                tile[i, r] = row[i]
+def _columns(tile, source, first, count, height, width, ahead):
+    """tile[i, r] = source[r, first + i]; columns outside the map are left alone. `ahead` is how far
+    the next but one tile is: its part of the row is fetched meanwhile."""
+    square = 64 // tile.itemsize
+    whole = height // square * square
+    if first >= 0 and first + LINES <= width and count == LINES:
+        for r in range(0, whole, square):
+            for i in range(0, LINES, square):
+                transpose_copy(tile, i, r, source, r, first + i, ahead)
     else:
-        for r in range(height):
-            for i in range(lo, hi):
-                tile[i, r] = source[r, first + i]
+        whole = 0
+    for r in range(whole, height):
+        for i in range(max(0, -first), min(count, width - first)):
+            tile[i, r] = source[r, first + i]
 
 
 @_jit
 def _columns_back(target, tile, first, count, height, start, mode):
     """The inverse of `_columns`; merges into what is there unless `start`."""
-    for r in range(height):
-        row = target[r, first:]
-        if count == LINES:
-            _store(row, tile, r, LINES, start, mode)
-        else:
-            _store(row, tile, r, count, start, mode)
-
-
-@_jit
-def _store(row, tile, r, count, start, mode):
-    if start:
+    square = 64 // tile.itemsize
+    whole = height // square * square if count == LINES else 0
+    for r in range(0, whole, square):
+        for i in range(0, LINES, square):
+            if start:
+                transpose_copy(target, r, first + i, tile, i, r, 0)
+            elif mode == MAX:
+                transpose_max(target, r, first + i, tile, i, r, 0)
+            else:
+                transpose_add(target, r, first + i, tile, i, r, 0)
+    for r in range(whole, height):
         for i in range(count):
-            row[i] = tile[i, r]
-    elif mode == MAX:
-        for i in range(count):
-            u, v = row[i], tile[i, r]
-            row[i] = v if v > u or v != v else u
-    else:
-        for i in range(count):
-            row[i] += tile[i, r]
+            u, v = target[r, first + i], tile[i, r]
+            if start:
+                target[r, first + i] = v
+            elif mode == MAX:
+                target[r, first + i] = v if v > u or v != v else u
+            else:
+                target[r, first + i] = u + v
 
 
 @_jit
@@ -152,7 +155,7 @@ def _normalise(tile, total, source, row, count, length):
                 g[l] = raw[l] / abs(s[l])
 
 
-# --- forward ---------------------------------------------------------------------------------------
+# --- forward --------------------------------------------------------------------------------------
 
 
 @_jit
@@ -165,6 +168,7 @@ def _forward_direction(
     lines, length = (width, height) if horizontal else (height, width)
     step = 1 if d % 2 == 0 else -1
     tiles = (lines + LINES - 1) // LINES
+    ahead = 2 * LINES * step
     shared = normalise and count > 1
     for k in range(tiles):
         first = (k if step == 1 else tiles - 1 - k) * LINES
@@ -172,7 +176,7 @@ def _forward_direction(
         g, g_row = gates, first
         if horizontal:
             for j in range(3):
-                _columns(g_tile[j], gates[j], first, size, height, width)
+                _columns(g_tile[j], gates[j], first, size, height, width, ahead)
             g, g_row = g_tile, 0
         if shared:
             _normalise(g_tile, s_tile, g, g_row, size, length)
@@ -180,7 +184,7 @@ def _forward_direction(
         for n in range(count):
             xs, x_row = x[n], first
             if horizontal:
-                _columns(x_tile, x[n], first, size, height, width)
+                _columns(x_tile, x[n], first, size, height, width, ahead)
                 xs, x_row = x_tile, 0
             direct = start and not horizontal
             for i in range(size):
@@ -218,83 +222,23 @@ def _forward_direction(
                         _merge(out[n, first + m], h_tile[m], length, mode)
 
 
-@_jit_parallel
-def _forward(x, gates, out, mode, normalise, parts, groups, block, lengths):
-    """x (B, N, H, W), gates (B, 4, 3, H, W), out (B, K, N, H, W) with K = 4 for ALL, else 1.
-
-    A unit is a block of maps of one batch entry; `groups` units run at a time, `parts` tasks each.
-    """
-    batch, count, height, width = x.shape
-    slots = groups * parts
-    g_tiles = np.empty((slots, 3, LINES, lengths), x.dtype)
-    s_tiles = np.empty((slots, LINES, lengths), x.dtype)
-    x_tiles = np.empty((slots, LINES, lengths), x.dtype)
-    h_tiles = np.empty((slots, LINES, lengths), x.dtype)
-    carries = np.empty((slots, block, lengths), x.dtype)
-    own = 0 if mode == ALL else parts - 1  # the first part writes to the result itself
-    maps = np.empty((groups, own, block, height, width), x.dtype)
-    blocks = (count + block - 1) // block
-    units = batch * blocks
-    chunks = (height + CHUNK - 1) // CHUNK
-    for base in range(0, units, groups):
-        now = min(groups, units - base)
-        for task in prange(now * parts):
-            slot, p = task // parts, task % parts
-            b, n0 = (base + slot) // blocks, (base + slot) % blocks * block
-            n1 = min(count, n0 + block)
-            # the vertical direction first: it writes the map of this part without a detour
-            for turn in range(4 // parts):
-                d = p + 4 - parts - turn * parts
-                if mode == ALL:
-                    target = out[b, d, n0:n1]
-                elif p == 0:
-                    target = out[b, 0, n0:n1]
-                else:
-                    target = maps[slot, p - 1, : n1 - n0]
-                _forward_direction(
-                    x[b, n0:n1],
-                    gates[b, d],
-                    target,
-                    d,
-                    mode == ALL or turn == 0,
-                    mode,
-                    normalise,
-                    g_tiles[task],
-                    s_tiles[task],
-                    x_tiles[task],
-                    h_tiles[task],
-                    carries[task],
-                )
-        if mode != ALL:
-            for job in prange(now * block * chunks):
-                slot, n, chunk = job // (block * chunks), job // chunks % block, job % chunks
-                b, n0 = (base + slot) // blocks, (base + slot) % blocks * block
-                if n0 + n < count:
-                    for r in range(chunk * CHUNK, min(height, chunk * CHUNK + CHUNK)):
-                        line = out[b, 0, n0 + n, r]
-                        _finish(line, maps[slot, :, n, r], width, mode, parts)
-
-
 @_jit
-def _finish(line, others, width, mode, parts):
-    """Merge the maps of the parts, in the same order of additions for two parts as for four."""
-    if parts == 2:
-        _merge(line, others[0], width, mode)
-    else:
-        _merge(line, others[1], width, mode)
-        _merge(others[0], others[2], width, mode)
-        _merge(line, others[0], width, mode)
-    if mode == MEAN:
-        for l in range(width):
-            line[l] *= line.dtype.type(0.25)
-
-
-def _plan(x: Any) -> tuple[int, int]:
-    """Set numba's threads as torch's; return them and the maps of a block."""
-    threads = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    numba.set_num_threads(threads)
-    size = x.shape[2] * x.shape[3] * x.itemsize
-    return threads, max(1, min(x.shape[1], BLOCK_BYTES // size))
+def _finish(out, maps, mode):
+    """Merge `maps` (P - 1, N, H, W), the parts but the first, into `out` (N, H, W), the first; the
+    additions are in the same order for two parts as for four."""
+    count, height, width = out.shape
+    for n in range(count):
+        for r in range(height):
+            line = out[n, r]
+            if len(maps) == 1:
+                _merge(line, maps[0, n, r], width, mode)
+            else:
+                _merge(line, maps[1, n, r], width, mode)
+                _merge(maps[0, n, r], maps[2, n, r], width, mode)
+                _merge(line, maps[0, n, r], width, mode)
+            if mode == MEAN:
+                for l in range(width):
+                    line[l] *= line.dtype.type(0.25)
 
 
 def forward(x: Any, gates: Any, merge: str, normalise: bool) -> Any:
@@ -303,17 +247,109 @@ def forward(x: Any, gates: Any, merge: str, normalise: bool) -> Any:
     mode = MODES[merge]
     batch, count, height, width = x.shape
     out = np.empty((batch, 4 if mode == ALL else 1, count, height, width), x.dtype)
-    with _launch:
-        threads, block = _plan(x)
-        units = batch * -(-count // block)
-        parts = 4 if threads >= 4 * 1 and units * 2 < threads else 2
-        groups = max(1, min(units, threads // parts))
-        padded = max(height, width) // 16 * 16 + 16 + 16
-        _forward(x, gates, out, mode, normalise, parts, groups, block, padded)
+    threads, parts, block = _plan(x)
+    jobs: list[Callable[[], None]] = []
+    for b in range(batch):
+        for n0 in range(0, count, block):
+            unit = slice(n0, n0 + block)
+            if mode == ALL:
+                jobs += [
+                    partial(_forward_part, x[b, unit], gates[b], out[b, d, unit], d, 4, mode, normalise)
+                    for d in range(4)
+                ]
+            else:
+                jobs += _Unit(x[b, unit], gates[b], out[b, 0, unit], parts, mode, normalise).jobs()
+    _run(jobs, threads)
     return out if mode == ALL else out[:, 0]
 
 
-# --- backward --------------------------------------------------------------------------------------
+class _Unit:
+    """A block of maps in `parts` jobs; the one that ends last merges."""
+
+    def __init__(self, x: Any, gates: Any, out: Any, parts: int, mode: int, normalise: bool):
+        self.x, self.gates, self.out = x, gates, out
+        self.parts, self.mode, self.normalise = parts, mode, normalise
+        self.lock, self.left = threading.Lock(), parts
+        self.maps: Any = None
+
+    def jobs(self) -> list[Callable[[], None]]:
+        return [partial(self._job, p) for p in range(self.parts)]
+
+    def _job(self, p: int) -> None:
+        with self.lock:
+            if self.maps is None:  # not before: only the units at work need them
+                self.maps = np.empty((self.parts - 1, *self.x.shape), self.x.dtype)
+        target = self.out if p == 0 else self.maps[p - 1]
+        _forward_part(self.x, self.gates, target, p, self.parts, self.mode, self.normalise)
+        with self.lock:
+            self.left -= 1
+            last = self.left == 0
+        if last:
+            _finish(self.out, self.maps, self.mode)
+            self.maps = None
+
+
+def _forward_part(
+    x: Any, gates: Any, target: Any, p: int, parts: int, mode: int, normalise: bool
+) -> None:
+    """The directions of part p, merged into `target`."""
+    tiles = _scratch(x, 6)
+    carry = np.empty((len(x), tiles.shape[2]), x.dtype)
+    # the vertical direction first: it writes the map without a detour
+    for d in range(p + 4 - parts, -1, -parts):
+        start = d + parts > 3
+        _forward_direction(
+            x, gates[d], target, d, start, mode, normalise, tiles[:3], *tiles[3:], carry
+        )
+
+
+def _plan(x: Any) -> tuple[int, int, int]:
+    """Threads, parts and maps of a block for maps x (B, N, H, W)."""
+    batch, count, height, width = x.shape
+    threads = 1 if x.size < SMALL else torch.get_num_threads()
+    block = max(1, min(count, BLOCK_BYTES // (height * width * x.itemsize)))
+    parts = 4 if threads >= 4 and batch * -(-count // block) * 2 < threads else 2
+    return threads, parts, block
+
+
+def _scratch(x: Any, tiles: int) -> Any:
+    length = max(x.shape[-2:]) // 16 * 16 + 16
+    return np.empty((tiles, LINES, length), x.dtype)
+
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)  # a forked child has none of the threads
+
+
+def _run(jobs: Iterable[Callable[[], None]], threads: int) -> None:
+    """Do all jobs on up to `threads` threads, one of which is the caller's: a helper that the
+    machine has no time for is not waited for."""
+    global _pool
+    queue = iter(list(jobs))
+
+    def drain() -> None:
+        for job in queue:
+            job()
+
+    if threads > 1 and _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="segspn-spn")
+    helpers = [_pool.submit(drain) for _ in range(threads - 1)] if _pool else []
+    try:
+        drain()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+
+
+# --- backward -------------------------------------------------------------------------------------
 
 
 @_jit
@@ -390,6 +426,7 @@ def _backward_direction(
     lines, length = (width, height) if horizontal else (height, width)
     step = 1 if d % 2 == 0 else -1
     tiles = (lines + LINES - 1) // LINES
+    ahead = -2 * LINES * step
     g, dg = floats[0:3], floats[3:6]
     total, x_tile, h_tile, e_tile, flat = floats[6], floats[7], floats[8], floats[9], floats[10]
     after = errors[count:]
@@ -400,7 +437,7 @@ def _backward_direction(
         source, row = gates, first
         if horizontal:
             for j in range(3):
-                _columns(g[j], gates[j], first, size, height, width)
+                _columns(g[j], gates[j], first, size, height, width, ahead)
             source, row = g, 0
         if normalise:
             _normalise(g, total, source, row, size, length)
@@ -412,8 +449,8 @@ def _backward_direction(
         for n in range(count):
             xs, hs, x_row, h_row = x[n], h[n], first, first - step
             if horizontal:
-                _columns(x_tile, x[n], first, size, height, width)
-                _columns(h_tile, h[n], first - step, size, height, width)
+                _columns(x_tile, x[n], first, size, height, width, ahead)
+                _columns(h_tile, h[n], first - step, size, height, width, ahead)
                 xs, hs, x_row, h_row = x_tile, h_tile, 0, 0
                 for r in range(height):
                     _masked(
@@ -471,82 +508,84 @@ def _backward_direction(
 
 
 @_jit
-def _winners(winner, a, b, c, d, width):
-    """The direction of the largest value, the first of equals."""
-    for l in range(width):
-        best, w = a[l], 0
-        if b[l] > best:
-            best, w = b[l], 1
-        if c[l] > best:
-            best, w = c[l], 2
-        if d[l] > best:
-            best, w = d[l], 3
-        winner[l] = w
-
-
-@_jit_parallel
-def _backward(grad, x, gates, dx, dgates, mode, normalise, parts, groups, block, lengths):
-    """grad (B, K, N, H, W) as `_forward`'s result; `groups` batch entries run at a time, their maps
-    in blocks: the four directions are computed again, then scanned back."""
-    batch, count, height, width = x.shape
-    slots = groups * parts
-    floats = np.empty((slots, 11, LINES, lengths), x.dtype)
-    carries = np.empty((slots, block + 3, lengths), x.dtype)
-    results = np.empty((groups, 4, block, height, width), x.dtype)
-    parted = np.empty((groups, parts - 1, block, height, width), x.dtype)
-    winners = np.empty((groups, block, height, width), np.uint8)
-    chunks = (height + CHUNK - 1) // CHUNK
-    for base in range(0, batch, groups):
-        now = min(groups, batch - base)
-        for n0 in range(0, count, block):
-            n1 = min(count, n0 + block)
-            for task in prange(now * parts):
-                slot, p = task // parts, task % parts
-                b, f = base + slot, floats[task]
-                for d in range(p, 4, parts):
-                    _forward_direction(
-                        x[b, n0:n1], gates[b, d], results[slot, d, : n1 - n0], d, True, mode,
-                        normalise, f[0:3], f[3], f[4], f[5], carries[task],
-                    )
-            if mode == MAX:
-                for job in prange(now * (n1 - n0) * chunks):
-                    slot, n, chunk = (
-                        job // ((n1 - n0) * chunks), job // chunks % (n1 - n0), job % chunks
-                    )
-                    h = results[slot, :, n]
-                    for r in range(chunk * CHUNK, min(height, chunk * CHUNK + CHUNK)):
-                        _winners(winners[slot, n, r], h[0, r], h[1, r], h[2, r], h[3, r], width)
-            for task in prange(now * parts):
-                slot, p = task // parts, task % parts
-                b = base + slot
-                for turn in range(4 // parts):
-                    d = p + 4 - parts - turn * parts
-                    target = dx[b, n0:n1] if p == 0 else parted[slot, p - 1, : n1 - n0]
-                    _backward_direction(
-                        grad[b, d if mode == ALL else 0, n0:n1],
-                        x[b, n0:n1], results[slot, d, : n1 - n0], gates[b, d],
-                        winners[slot, : n1 - n0], target, dgates[b, d], d, turn == 0, n0 > 0,
-                        mode, normalise, floats[task], carries[task],
-                    )
-            for job in prange(now * (n1 - n0) * chunks):
-                slot, n, chunk = (
-                    job // ((n1 - n0) * chunks), job // chunks % (n1 - n0), job % chunks
-                )
-                for r in range(chunk * CHUNK, min(height, chunk * CHUNK + CHUNK)):
-                    _finish(dx[base + slot, n0 + n, r], parted[slot, :, n, r], width, ALL, parts)
+def _winners(winner, results):
+    """The direction (uint8) of the largest of `results` (4, N, H, W), the first of equals."""
+    _, count, height, width = results.shape
+    for n in range(count):
+        for r in range(height):
+            line = winner[n, r]
+            a, b, c, d = results[0, n, r], results[1, n, r], results[2, n, r], results[3, n, r]
+            for l in range(width):
+                best, w = a[l], np.uint8(0)
+                if b[l] > best:
+                    best, w = b[l], np.uint8(1)
+                if c[l] > best:
+                    best, w = c[l], np.uint8(2)
+                if d[l] > best:
+                    w = np.uint8(3)
+                line[l] = w
 
 
 def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tuple[Any, Any]:
-    """The gradients of x and gates, given that of :func:`forward`'s result; same requirements."""
+    """The gradients of x and gates, given that of :func:`forward`'s result; same requirements.
+
+    For a block of maps of some batch entries at a time, the four directions are computed again (which
+    is faster than to have kept them: it stays in cache), then scanned back.
+    """
     mode = MODES[merge]
     batch, count, height, width = x.shape
     if mode != ALL:
         grad = grad[:, None]
     dx, dgates = np.empty_like(x), np.empty_like(gates)
-    with _launch:
-        threads, block = _plan(x)
-        parts = 4 if threads >= 4 and batch * 2 < threads else 2
-        groups = max(1, min(batch, threads // parts))
-        padded = max(height, width) // 16 * 16 + 16 + 16
-        _backward(grad, x, gates, dx, dgates, mode, normalise, parts, groups, block, padded)
+    threads, parts, block = _plan(x)
+    group = max(1, threads // parts, BLOCK_BYTES // (block * height * width * x.itemsize))
+    for b0 in range(0, batch, group):
+        for n0 in range(0, count, block):
+            unit = slice(n0, n0 + block)
+            works = [
+                _Back(
+                    grad[b, :, unit], x[b, unit], gates[b], dx[b, unit], dgates[b],
+                    parts, mode, normalise, n0 > 0,
+                )
+                for b in range(b0, min(batch, b0 + group))
+            ]
+            _run([partial(w.ahead, d) for w in works for d in range(4)], threads)
+            if mode == MAX:
+                _run([w.choose for w in works], threads)
+            _run([partial(w.back, p) for w in works for p in range(parts)], threads)
+            _run([w.finish for w in works], threads)
     return dx, dgates
+
+
+class _Back:
+    """The backward of one block of maps, as jobs."""
+
+    def __init__(
+        self, grad: Any, x: Any, gates: Any, dx: Any, dgates: Any, parts: int, mode: int,
+        normalise: bool, add: bool,
+    ):
+        self.grad, self.x, self.gates, self.dx, self.dgates = grad, x, gates, dx, dgates
+        self.parts, self.mode, self.normalise, self.add = parts, mode, normalise, add
+        self.results = np.empty((4, *x.shape), x.dtype)
+        self.maps = np.empty((parts - 1, *x.shape), x.dtype)
+        self.winners = np.empty(x.shape, np.uint8)
+
+    def ahead(self, d: int) -> None:
+        _forward_part(self.x, self.gates, self.results[d], d, 4, self.mode, self.normalise)
+
+    def choose(self) -> None:
+        _winners(self.winners, self.results)
+
+    def back(self, p: int) -> None:
+        tiles = _scratch(self.x, 11)
+        carry = np.empty((len(self.x) + 3, tiles.shape[2]), self.x.dtype)
+        dx = self.dx if p == 0 else self.maps[p - 1]
+        for d in range(p + 4 - self.parts, -1, -self.parts):
+            _backward_direction(
+                self.grad[d if self.mode == ALL else 0], self.x, self.results[d], self.gates[d],
+                self.winners, dx, self.dgates[d], d, d + self.parts > 3, self.add, self.mode,
+                self.normalise, tiles, carry,
+            )
+
+    def finish(self) -> None:
+        _finish(self.dx, self.maps, ALL)

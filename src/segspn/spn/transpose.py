@@ -1,0 +1,88 @@
+"""Transposing a square of an array in vector registers, as a numba intrinsic.
+
+Written element by element, a transposition costs as much as the scan it serves; LLVM does not find
+the shuffles by itself. Here it is log2(n) rounds of them: swapping the off-diagonal halves of blocks
+of 2, 4, .. n rows. Plain LLVM IR, so it runs on any machine (narrower registers split the rows).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+
+def _transposer(merge: str) -> Any:
+    @intrinsic(prefer_literal=False)
+    def transpose_square(typingctx, target, i, j, source, k, l, ahead):  # type: ignore[no-untyped-def]
+        """target[i + a, j + b] = source[k + b, l + a] for a, b < 64 bytes of elements; `max` keeps
+        the larger of old and new (NaN wins), `add` adds. Prefetches source[.., l + ahead]."""
+        width = source.dtype.bitwidth // 8
+        size = 64 // width
+        index = types.intp
+        signature = types.void(target, index, index, source, index, index, index)
+
+        def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            target, i, j, source, k, l, ahead = args
+            target = make_array(sig.args[0])(context, builder, target)
+            source = make_array(sig.args[3])(context, builder, source)
+            vector = ir.VectorType(context.get_data_type(sig.args[3].dtype), size)
+            int32 = ir.IntType(32)
+
+            def pointer(kind, array, row, r, column, to):  # type: ignore[no-untyped-def]
+                row = builder.add(row, ir.Constant(row.type, r))
+                item = cgutils.get_item_pointer(context, builder, kind, array, [row, column])
+                return builder.bitcast(item, to.as_pointer())
+
+            def pick(lanes):  # type: ignore[no-untyped-def]
+                return ir.Constant(ir.VectorType(int32, size), lanes)
+
+            byte = ir.IntType(8)
+            kinds = [byte.as_pointer(), int32, int32, int32]
+            prefetch = builder.module.declare_intrinsic(
+                "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), kinds)
+            )
+            later = builder.add(l, ahead)
+            rows = []
+            for r in range(size):
+                at = pointer(sig.args[3], source, k, r, l, vector)
+                rows.append(builder.load(at, align=width))
+                at = pointer(sig.args[3], source, k, r, later, byte)
+                # for reading, into the second-level cache, data
+                builder.call(prefetch, [at] + [ir.Constant(int32, v) for v in (0, 2, 1)])
+            half = 1
+            while half < size:
+                low = pick([e + (size - half if e & half else 0) for e in range(size)])
+                high = pick([e + (size if e & half else half) for e in range(size)])
+                for r in range(size):
+                    if not r & half:
+                        a, b = rows[r], rows[r + half]
+                        rows[r] = builder.shuffle_vector(a, b, low)
+                        rows[r + half] = builder.shuffle_vector(a, b, high)
+                half *= 2
+            for r in range(size):
+                at = pointer(sig.args[0], target, i, r, j, vector)
+                new = rows[r]
+                if merge != "copy":
+                    old = builder.load(at, align=width)
+                if merge == "max":
+                    larger = builder.fcmp_ordered(">", new, old)
+                    nan = builder.fcmp_unordered("uno", new, new)
+                    new = builder.select(builder.or_(larger, nan), new, old)
+                elif merge == "add":
+                    new = builder.fadd(new, old)
+                builder.store(new, at, align=width)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return transpose_square
+
+
+transpose_copy = _transposer("copy")
+transpose_max = _transposer("max")
+transpose_add = _transposer("add")
