@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
+from segspn.spn.refiner import Propagation, SpnRefiner
 
-__all__ = ["propagate"]
+__all__ = ["LightGuidance", "Propagation", "SpnRefiner", "propagate"]

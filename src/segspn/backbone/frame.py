@@ -1,0 +1,58 @@
+"""A frame on its way through the stages: padded image tensor, and features computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ALIGN = 32  # frames are padded to a multiple, so that all strides stay aligned
+
+
+class Frame:
+    """``image``: float RGB ``(1, 3, Hp, Wp)`` in 0..255, padded right and bottom by its edge pixels.
+
+    ``size`` is the true ``(H, W)``. ``once(key, make)`` computes shared quantities (backbone features,
+    embedding) the first time any stage asks for them.
+    """
+
+    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
+        h, w = pixels.shape[:2]
+        self.size = (h, w)
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+        image = image.permute(2, 0, 1)[None].float()
+        pads = (0, -w % ALIGN, 0, -h % ALIGN)
+        self.image = F.pad(image, pads, mode="replicate").contiguous(
+            memory_format=torch.channels_last
+        )
+        self._made: dict[str, Any] = {}
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def features(self, backbone: nn.Module) -> dict[int, Tensor]:
+        """The backbone's features of this frame, stride -> ``(1, C, Hp / s, Wp / s)``."""
+        features: dict[int, Tensor] = self.once("features", lambda: backbone(self.image))
+        return features
+
+    def crop(self, maps: Tensor, stride: int = 1) -> Tensor:
+        """Cut the padding off maps ``(..., Hp / stride, Wp / stride)``."""
+        h, w = (-(-n // stride) for n in self.size)
+        return maps[..., :h, :w]
+
+
+def label_shares(labels: np.ndarray, ids: tuple[int, ...], device: torch.device) -> Tensor:
+    """Share of each object in every stride-4 cell of the padded frame.
+
+    ``labels``: int32 ``(H, W)`` -> float ``(N, Hp / 4, Wp / 4)`` in 0..1.
+    """
+    h, w = labels.shape
+    onehot = torch.from_numpy(np.stack([labels == i for i in ids])).to(device).float()
+    padded = F.pad(onehot[None], (0, -w % ALIGN, 0, -h % ALIGN), mode="replicate")
+    return F.avg_pool2d(padded, 4)[0]

@@ -1,0 +1,77 @@
+"""Stage 2, instance recognition: per-object heads and appearance memory, fused into score maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from segspn.foreground.heads import FitConfig, HeadBank
+from segspn.foreground.parent import ParentNet
+from segspn.instance.memory import Memory, MemoryConfig
+
+
+@dataclass(frozen=True)
+class InstanceConfig:
+    """``tune=False`` skips first-frame fine-tuning: the paper's last row of Table 2.
+
+    ``head_weight`` and ``memory_weight`` scale the log-odds of the two sources before they are added.
+    """
+
+    tune: bool = True
+    fit: FitConfig = field(default_factory=FitConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    head_weight: float = 0.5
+    memory_weight: float = 0.5
+
+
+class InstanceStage:
+    """``fit`` on the annotated frame's samples; then per frame ``predict`` and ``accept``."""
+
+    def __init__(self, parent: ParentNet, config: InstanceConfig, count: int) -> None:
+        self.config = config
+        self.parent = parent
+        self.bank = HeadBank(parent.head, count)
+        self.memory = Memory(config.memory, float(parent.scale))
+
+    def fit(self, embeddings: Tensor, shares: Tensor, seed: int) -> None:
+        """``embeddings``: ``(M, C, h, w)``, the annotated frame first; ``shares``: ``(M, N, 2h, 2w)``."""
+        if self.config.tune:
+            self.bank.fit(embeddings, shares, self.config.fit, seed)
+        self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
+
+    def predict(self, embedding: Tensor) -> Tensor:
+        """Embedding ``(1, C, h, w)`` -> score maps ``(N, 2h, 2w)`` in 0..1; objects compete."""
+        memory = self.memory.read(self.parent.keys(embedding)[0])
+        logits = self.config.memory_weight * torch.logit(memory, 1e-4)
+        if self.config.tune:
+            heads = self.bank.run(embedding)[0].clamp(-6.0, 6.0)
+            logits = logits + self.config.head_weight * heads
+        return compete(logits)
+
+    def accept(self, embedding: Tensor, shares: Tensor, index: int) -> None:
+        """Remember an output: ``shares`` ``(N, 2h, 2w)`` of the final label map of frame ``index``."""
+        self.memory.add(self.parent.keys(embedding)[0], shares, index, annotated=False)
+
+    def state(self) -> dict[str, Tensor]:
+        out = {f"head{i}": p for i, p in enumerate(self.bank.params)}
+        return out | {f"memory.{k}": v for k, v in self.memory.state().items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.bank.params = [state[f"head{i}"] for i in range(4)]
+        self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
+
+
+def compete(logits: Tensor) -> Tensor:
+    """Soft aggregation: each object's log-odds against the best of the others and background.
+
+    ``(N, h, w)`` log-odds -> probabilities; for one object it is the sigmoid. Where two objects both
+    claim a pixel, the weaker claim drops by what the stronger exceeds it (Oh et al., STM, eq. 6, in
+    spirit; with a maximum instead of a sum, so that ten objects do not shrink each other).
+    """
+    if len(logits) == 1:
+        return logits.sigmoid()
+    best, second = logits.topk(2, dim=0).values
+    others = torch.where(logits == best, second, best)
+    return (logits - others.clamp(min=0.0)).sigmoid()

@@ -1,0 +1,69 @@
+"""The SPN stage: coarse scores in, scores at full resolution that follow the image's edges out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segspn.backbone import EfficientNetLite0, Frame
+from segspn.spn.guidance import LightGuidance
+from segspn.spn.operator import propagate
+from segspn.weights import load_weights
+
+
+class Propagation(nn.Module):
+    """How a guidance net's gates are applied to scores.
+
+    ``domain="score"`` with ``merge="max"`` is the paper's. ``domain="logit"`` propagates log-odds
+    instead: an undecided pixel has log-odds near 0 and gives way to whatever confident value reaches
+    it, from either side of an edge alike; the four directions are then averaged. Two learned numbers
+    turn the merged log-odds back into a score.
+    """
+
+    def __init__(self, domain: str = "logit", merge: str = "mean", rounds: int = 1) -> None:
+        super().__init__()
+        if domain not in ("logit", "score"):
+            raise ValueError(f"domain must be 'logit' or 'score', not {domain!r}")
+        self.domain, self.merge, self.rounds = domain, merge, rounds
+        self.gain = nn.Parameter(torch.tensor(1.0))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+
+    limit = 5.0  # log-odds are cut off here: beyond, one stubborn pixel would outvote a region
+
+    def forward(self, scores: Tensor, gates: Tensor) -> Tensor:
+        """``scores``: ``(B, N, h, w)`` in 0..1; ``gates``: ``(B, 4, 3, H, W)``; -> logits (B, N, H, W)."""
+        size = gates.shape[-2:]
+        x = torch.logit(scores, 1e-4).clamp(-self.limit, self.limit)
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        if self.domain == "score":
+            y = propagate(x.sigmoid(), gates, merge=self.merge, rounds=self.rounds)
+            y = torch.logit(y, 1e-4)
+        else:
+            y = propagate(x, gates, merge=self.merge, rounds=self.rounds)
+        return self.gain * y + self.bias
+
+
+class SpnRefiner(nn.Module):
+    """Guidance and propagation together: the SPN stage as the pipeline and ``refine`` use it."""
+
+    def __init__(self, backbone: nn.Module, guidance: LightGuidance, propagation: Propagation) -> None:
+        super().__init__()
+        self.backbone, self.guidance, self.propagation = backbone, guidance, propagation
+
+    @classmethod
+    def load(cls, backbone: EfficientNetLite0, device: torch.device | str) -> SpnRefiner:
+        """The shipped refiner; shares the backbone, so that features are computed once."""
+        guidance, propagation = LightGuidance(backbone.channels), Propagation()
+        load_weights(guidance, "spn_guidance")
+        load_weights(propagation, "spn_propagation")
+        refiner = cls(backbone, guidance, propagation).eval().requires_grad_(False)
+        return refiner.to(device)
+
+    @torch.inference_mode()
+    def refine(self, frame: Frame, scores: Tensor) -> Tensor:
+        """``scores`` ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1."""
+        gates = self.guidance(frame.image, frame.features(self.backbone))
+        logits = self.propagation(scores[None], gates)[0]
+        return frame.crop(logits).sigmoid()

@@ -1,0 +1,107 @@
+"""Offline training of the parent net on stills (paper section 1, in today's form).
+
+Two losses on two views of a synthetic scene: the class-balanced cross entropy of eq. 1 for the
+foreground head, and, for the memory's keys, the cross entropy of the labels that the first view's
+cells vote for in the second view.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from segspn.data.stills import Stills
+from segspn.data.synthetic import Scene
+from segspn.foreground.parent import SUB, ParentNet
+
+MOST = 3  # objects per scene
+
+
+class Pairs(Dataset[dict[str, np.ndarray]]):
+    """``images`` uint8 (2, 3, S, S) and ``labels`` uint8 (2, S, S) of two views of a scene."""
+
+    def __init__(self, stills: Stills, count: int, size: int = 256, seed: int = 0) -> None:
+        self.stills, self.count, self.size, self.seed = stills, count, size, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((self.seed, index))
+        scene = Scene(self.stills, rng, self.size, most_objects=MOST)
+        views = [scene.view(rng, 0.2), scene.view(rng, 1.0)]
+        return {
+            "images": np.stack([v.image.transpose(2, 0, 1) for v in views]),
+            "labels": np.stack([v.labels for v in views]),
+        }
+
+
+class ParentTrainer(nn.Module):
+    """Frozen backbone and trained parent, so that one module goes through the loop."""
+
+    def __init__(self, backbone: nn.Module, parent: ParentNet) -> None:
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.parent = parent
+
+    def train(self, mode: bool = True) -> ParentTrainer:
+        super().train(mode)
+        self.backbone.eval()  # stored statistics, always
+        return self
+
+
+def balanced_bce(logit: Tensor, target: Tensor) -> Tensor:
+    """Paper eq. 1: each class is weighted by one minus its share of the pixels. ``(B, 1, h, w)``."""
+    share = target.mean((1, 2, 3), keepdim=True).clamp(0.02, 0.98)
+    weight = target * (1 - share) + (1 - target) * share
+    loss = F.binary_cross_entropy_with_logits(logit, target, weight=weight, reduction="none")
+    return 2 * loss.mean()
+
+
+def matched_labels(keys_a: Tensor, keys_b: Tensor, labels_a: Tensor, scale: Tensor) -> Tensor:
+    """Labels of view a, voted into view b by softmax matching.
+
+    ``keys_*``: unit vectors ``(B, K, h, w)``; ``labels_a``: ``(B, C, 2h, 2w)`` shares per class;
+    returns ``(B, C, 2h, 2w)``.
+    """
+    b, _, h, w = keys_b.shape
+    similarity = torch.einsum("bki,bkj->bij", keys_a.flatten(2), keys_b.flatten(2))
+    votes = (scale * similarity).softmax(1)
+    values = F.pixel_unshuffle(labels_a, SUB).flatten(2)
+    return F.pixel_shuffle(torch.bmm(values, votes).view(b, -1, h, w), SUB)
+
+
+def parent_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    assert isinstance(model, ParentTrainer)
+    device = model.parent.log_scale.device
+    images = batch["images"].to(device).flatten(0, 1).float()
+    labels = batch["labels"].to(device).long()
+    with torch.no_grad():
+        features = model.backbone(images.contiguous(memory_format=torch.channels_last))
+    embedding = model.parent.embed(features)
+    onehot = F.one_hot(labels.clamp(max=MOST), MOST + 1).permute(0, 1, 4, 2, 3).float()
+    shares = F.avg_pool2d(onehot.flatten(0, 1), 4)  # (2B, C, S/4, S/4)
+    foreground = balanced_bce(model.parent.foreground(embedding), 1 - shares[:, :1])
+    keys = model.parent.keys(embedding).unflatten(0, (-1, 2))
+    shares = shares.unflatten(0, (-1, 2))
+    voted = matched_labels(keys[:, 0], keys[:, 1], shares[:, 0], model.parent.scale)
+    # Classes that are absent from the first view cannot be voted for: do not punish them.
+    present = shares[:, 0].amax((2, 3), keepdim=True) > 0
+    nll = -(shares[:, 1] * present * torch.log(voted.clamp(min=1e-4))).sum(1)
+    # Balance: an object counts like the background, whatever its area.
+    area = shares[:, 1].mean((2, 3), keepdim=True).clamp(min=0.02)
+    weight = (shares[:, 1] / area).sum(1)
+    matching = (nll * weight).sum() / weight.sum()
+    right = (voted.argmax(1) == shares[:, 1].argmax(1)).float()
+    figures = {
+        "foreground": foreground.item(),
+        "matching": matching.item(),
+        "accuracy": ((right * weight).sum() / weight.sum()).item(),
+        "scale": model.parent.scale.item(),
+    }
+    return foreground + matching, figures
