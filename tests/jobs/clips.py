@@ -1,0 +1,59 @@
+"""Small inputs: a folder of frames, its mask, and what a run left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segspn.video import VideoWriter, write_labels
+
+SIZE = (48, 64)
+
+
+def frame(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    small = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)
+    return np.array(Image.fromarray(small).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def make_frames(folder: Path, count: int = 12, size: tuple[int, int] = SIZE) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(frame(number, size)).save(folder / f"{number:05d}.png")
+    return folder
+
+
+def make_video(path: Path, count: int = 12) -> Path:
+    with VideoWriter(path, 25, SIZE) as writer:
+        for number in range(count):
+            writer.write(frame(number))
+    return path
+
+
+def mask_labels(size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Two objects with ids that are not contiguous."""
+    labels = np.zeros(size, np.int32)
+    labels[size[0] // 4 : size[0] // 2, size[1] // 8 : size[1] // 2] = 2
+    labels[size[0] // 2 : -4, size[1] // 2 : -8] = 7
+    return labels
+
+
+def make_mask(path: Path, size: tuple[int, int] = SIZE) -> Path:
+    write_labels(path, mask_labels(size))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` by relative path; ``run.json``, which tells times, left out."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "run.json"
+    }
+
+
+def picture_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.array(image)

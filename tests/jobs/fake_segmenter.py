@@ -1,0 +1,100 @@
+"""A segmenter without nets, fast and with a state that every frame changes.
+
+Labels depend on all frames before, so that a run resumed from a wrong state, or a frame read
+twice or left out, shows in the files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from segspn.errors import InputError
+
+
+@dataclass(frozen=True)
+class FakePreset:
+    name: str = "default"
+    rates: tuple[float, ...] = (0.6, 0.4)
+
+
+@dataclass
+class Stages:
+    foreground: np.ndarray
+    coarse: np.ndarray
+    refined: np.ndarray
+
+
+@dataclass
+class Result:
+    labels: np.ndarray
+    scores: np.ndarray
+    ids: tuple[int, ...]
+    stages: Stages
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class FakeSession:
+    """Scores follow the brightness of the frame, smoothed over time."""
+
+    def __init__(self, preset: FakePreset, delay: float) -> None:
+        self.preset = preset
+        self.delay = delay
+        self.ids: tuple[int, ...] = ()
+        self.scores = np.zeros((0, 0, 0), np.float32)
+
+    def annotate(self, frame: np.ndarray, labels: np.ndarray) -> Result:
+        assert frame.shape[:2] == labels.shape and frame.dtype == np.uint8
+        self.ids = tuple(int(i) for i in np.unique(labels) if i)
+        self.scores = np.stack([labels == i for i in self.ids]).astype(np.float32)
+        return self._result(labels.astype(np.int32), {"fit": 0.5})
+
+    def step(self, frame: np.ndarray) -> Result:
+        time.sleep(self.delay)
+        keep, take = self.preset.rates
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        moved = np.roll(self.scores, 1, axis=2)
+        self.scores = keep * moved + take * np.clip(moved * 2 * grey, 0, 1)
+        labels = np.zeros(frame.shape[:2], np.int32)
+        best = self.scores.argmax(0)
+        for position, object_id in enumerate(self.ids):
+            labels[(best == position) & (self.scores[position] > 0.2)] = object_id
+        return self._result(labels, {})
+
+    def _result(self, labels: np.ndarray, timings: dict[str, float]) -> Result:
+        stages = Stages(self.scores.max(0), self.scores * 0.9, self.scores * 0.95)
+        return Result(labels, self.scores.copy(), self.ids, stages, {"backbone": 0.25, **timings})
+
+    def save(self, path: Path) -> None:
+        path.mkdir()
+        np.savez(path / "scores.npz", scores=self.scores)
+        (path / "state.json").write_text(json.dumps(self.ids))
+
+
+class FakeSegmenter:
+    def __init__(self, preset: str | FakePreset = "default", device: str = "auto") -> None:
+        if device == "cuda":
+            raise InputError("CUDA was asked for but is not there: choose --device cpu")
+        if isinstance(preset, str):
+            if preset not in ("default", "quality"):
+                raise InputError(f"unknown preset {preset!r}: choose one of default, quality")
+            preset = FakePreset(preset)
+        self.preset = preset
+        self.device = torch.device("cpu")
+        self.delay = float(os.environ.get("FAKE_DELAY", "0"))
+
+    def session(self) -> FakeSession:
+        return FakeSession(self.preset, self.delay)
+
+    def load_session(self, path: Path) -> FakeSession:
+        session = self.session()
+        session.ids = tuple(json.loads((path / "state.json").read_text()))
+        session.scores = np.load(path / "scores.npz")["scores"]
+        return session
