@@ -32,7 +32,12 @@ import numpy as np
 import torch
 from numba import njit
 
-from segspn.spn.transpose import transpose_add, transpose_copy, transpose_max
+from segspn.spn.transpose import (
+    transpose_add,
+    transpose_copy,
+    transpose_load,
+    transpose_max,
+)
 
 LINES = 16  # lines of a tile: a cache line of float32 when columns are transposed
 BLOCK_BYTES = 4 << 20  # maps propagated together: few enough to stay in the last-level cache
@@ -41,58 +46,63 @@ MAX, MEAN, ALL = 0, 1, 2
 MODES = {"max": MAX, "mean": MEAN, "all": ALL}
 
 # No "fast" beyond fused multiply-add: NaN and infinity in the input must come out.
-_jit = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+_options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_jit = njit(cache=True, **_options)
+# Lines are given as an array and a row: to make a view of each would count references, atomically,
+# which takes as long as the line itself.
+_line_jit = njit(forceinline=True, **_options)
 
 
 # --- lines ----------------------------------------------------------------------------------------
 
 
-@_jit
-def _pixel(x, prev, a, b, c, l, length, normalise):  # one pixel, whatever neighbours it has
+@_line_jit
+def _pixel(x, xr, prev, pr, g, r, l, length, normalise):  # one pixel, whatever neighbours it has
     one = x.dtype.type(1)
-    v = x[l]
-    step = b[l] * (prev[l] - v)
+    a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
+    step = b * (prev[pr, l] - v)
     if l > 0:
-        step += a[l] * (prev[l - 1] - v)
+        step += a * (prev[pr, l - 1] - v)
     if l + 1 < length:
-        step += c[l] * (prev[l + 1] - v)
+        step += c * (prev[pr, l + 1] - v)
     if normalise:
-        step *= one / max(one, abs(a[l]) + abs(b[l]) + abs(c[l]))
+        step *= one / max(one, abs(a) + abs(b) + abs(c))
     return v + step
 
 
-@_jit
-def _line(h, x, prev, a, b, c, length, normalise):
-    """h = x + sum_j g_j (prev[l + j] - x), the gates a, b, c being normalised or not."""
+@_line_jit
+def _line(h, hr, x, xr, prev, pr, g, r, length, normalise):
+    """h = x + sum_j g_j (prev[l + j] - x), the gates being normalised or not."""
     one = x.dtype.type(1)
-    h[0] = _pixel(x, prev, a, b, c, 0, length, normalise)
+    h[hr, 0] = _pixel(x, xr, prev, pr, g, r, 0, length, normalise)
     if normalise:
         for l in range(1, length - 1):
-            v = x[l]
-            step = a[l] * (prev[l - 1] - v) + b[l] * (prev[l] - v) + c[l] * (prev[l + 1] - v)
-            h[l] = v + step * (one / max(one, abs(a[l]) + abs(b[l]) + abs(c[l])))
+            a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
+            step = a * (prev[pr, l - 1] - v) + b * (prev[pr, l] - v) + c * (prev[pr, l + 1] - v)
+            h[hr, l] = v + step * (one / max(one, abs(a) + abs(b) + abs(c)))
     else:
         for l in range(1, length - 1):
-            v = x[l]
-            h[l] = v + (a[l] * (prev[l - 1] - v) + b[l] * (prev[l] - v) + c[l] * (prev[l + 1] - v))
-    h[length - 1] = _pixel(x, prev, a, b, c, length - 1, length, normalise)
+            a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
+            step = a * (prev[pr, l - 1] - v) + b * (prev[pr, l] - v) + c * (prev[pr, l + 1] - v)
+            h[hr, l] = v + step
+    h[hr, length - 1] = _pixel(x, xr, prev, pr, g, r, length - 1, length, normalise)
 
 
-@_jit
-def _copy(out, line, length):
+@_line_jit
+def _copy(out, r, line, q, length):
     for l in range(length):
-        out[l] = line[l]
+        out[r, l] = line[q, l]
 
 
-@_jit
-def _merge(out, line, length, mode):
+@_line_jit
+def _merge(out, r, line, q, length, mode):
     if mode == MAX:
         for l in range(length):
-            u, v = out[l], line[l]
-            out[l] = v if v > u or v != v else u  # NaN wins, as in torch.max
+            u, v = out[r, l], line[q, l]
+            out[r, l] = v if v > u or v != v else u  # NaN wins, as in torch.max
     else:
         for l in range(length):
-            out[l] += line[l]
+            out[r, l] += line[q, l]
 
 
 # --- tiles ----------------------------------------------------------------------------------------
@@ -107,7 +117,7 @@ def _columns(tile, source, first, count, height, width, ahead):
     if first >= 0 and first + LINES <= width and count == LINES:
         for r in range(0, whole, square):
             for i in range(0, LINES, square):
-                transpose_copy(tile, i, r, source, r, first + i, ahead)
+                transpose_load(tile, i, r, source, r, first + i, ahead)
     else:
         whole = 0
     for r in range(whole, height):
@@ -116,18 +126,18 @@ def _columns(tile, source, first, count, height, width, ahead):
 
 
 @_jit
-def _columns_back(target, tile, first, count, height, start, mode):
+def _columns_back(target, tile, first, count, height, start, mode, ahead):
     """The inverse of `_columns`; merges into what is there unless `start`."""
     square = 64 // tile.itemsize
     whole = height // square * square if count == LINES else 0
     for r in range(0, whole, square):
         for i in range(0, LINES, square):
             if start:
-                transpose_copy(target, r, first + i, tile, i, r, 0)
+                transpose_copy(target, r, first + i, tile, i, r, ahead)
             elif mode == MAX:
-                transpose_max(target, r, first + i, tile, i, r, 0)
+                transpose_max(target, r, first + i, tile, i, r, ahead)
             else:
-                transpose_add(target, r, first + i, tile, i, r, 0)
+                transpose_add(target, r, first + i, tile, i, r, ahead)
     for r in range(whole, height):
         for i in range(count):
             u, v = target[r, first + i], tile[i, r]
@@ -140,19 +150,26 @@ def _columns_back(target, tile, first, count, height, start, mode):
 
 
 @_jit
-def _normalise(tile, total, source, row, count, length):
-    """tile[j, i] = source[j, row + i] / total[i], total = max(1, s), negative where s < 1 (so that
-    the backward can tell). `source` may be `tile` itself."""
-    one = tile.dtype.type(1)
-    for i in range(count):
-        a, b, c, s = source[0, row + i], source[1, row + i], source[2, row + i], total[i]
-        for l in range(length):
-            w = abs(a[l]) + abs(b[l]) + abs(c[l])
-            s[l] = -one if w < one else w
-        for j in range(3):
-            g, raw = tile[j, i], source[j, row + i]
+def _gates(tile, total, gates, first, count, horizontal, normalise, ahead):
+    """The gates (3, H, W) of `count` lines into `tile` (3, LINES, ..), divided by `total` = max(1, s)
+    if `normalise`; then `total` is negative where s < 1, so that the backward can tell."""
+    _, height, width = gates.shape
+    length = height if horizontal else width
+    for j in range(3):
+        if horizontal:
+            _columns(tile[j], gates[j], first, count, height, width, ahead)
+        else:
+            for i in range(count):
+                _copy(tile[j], i, gates[j], first + i, length)
+    if normalise:
+        one = tile.dtype.type(1)
+        for i in range(count):
             for l in range(length):
-                g[l] = raw[l] / abs(s[l])
+                s = abs(tile[0, i, l]) + abs(tile[1, i, l]) + abs(tile[2, i, l])
+                total[i, l] = -one if s < one else s
+            for j in range(3):
+                for l in range(length):
+                    tile[j, i, l] /= abs(total[i, l])
 
 
 # --- forward --------------------------------------------------------------------------------------
@@ -174,52 +191,33 @@ def _forward_direction(
         first = (k if step == 1 else tiles - 1 - k) * LINES
         size = min(LINES, lines - first)
         g, g_row = gates, first
-        if horizontal:
-            for j in range(3):
-                _columns(g_tile[j], gates[j], first, size, height, width, ahead)
-            g, g_row = g_tile, 0
-        if shared:
-            _normalise(g_tile, s_tile, g, g_row, size, length)
+        if horizontal or shared:
+            _gates(g_tile, s_tile, gates, first, size, horizontal, shared, ahead)
             g, g_row = g_tile, 0
         for n in range(count):
-            xs, x_row = x[n], first
+            xs, x_row, h, h_row = x[n], first, out[n], first
             if horizontal:
-                _columns(x_tile, x[n], first, size, height, width, ahead)
+                _columns(x_tile, xs, first, size, height, width, ahead)
                 xs, x_row = x_tile, 0
-            direct = start and not horizontal
+            if horizontal or not start:
+                h, h_row = h_tile, 0
             for i in range(size):
                 m = i if step == 1 else size - 1 - i
-                if direct:
-                    h = out[n, first + m]
-                else:
-                    h = h_tile[m]
                 if k == 0 and i == 0:
-                    _copy(h, xs[x_row + m], length)
+                    _copy(h, h_row + m, xs, x_row + m, length)
+                elif i == 0:
+                    fused = normalise and not shared
+                    _line(h, h_row + m, xs, x_row + m, carry, n, g, g_row + m, length, fused)
                 else:
-                    if i == 0 and not direct:
-                        prev = carry[n]
-                    elif direct:
-                        prev = out[n, first + m - step]
-                    else:
-                        prev = h_tile[m - step]
-                    r = g_row + m
-                    _line(
-                        h,
-                        xs[x_row + m],
-                        prev,
-                        g[0, r],
-                        g[1, r],
-                        g[2, r],
-                        length,
-                        normalise and not shared,
-                    )
-            if not direct:
-                _copy(carry[n], h_tile[size - 1 if step == 1 else 0], length)
-                if horizontal:
-                    _columns_back(out[n], h_tile, first, size, height, start, mode)
-                else:
-                    for m in range(size):
-                        _merge(out[n, first + m], h_tile[m], length, mode)
+                    fused = normalise and not shared
+                    q = h_row + m - step
+                    _line(h, h_row + m, xs, x_row + m, h, q, g, g_row + m, length, fused)
+            _copy(carry, n, h, h_row + (size - 1 if step == 1 else 0), length)
+            if horizontal:
+                _columns_back(out[n], h, first, size, height, start, mode, ahead)
+            elif not start:
+                for m in range(size):
+                    _merge(out[n], first + m, h, m, length, mode)
 
 
 @_jit
@@ -228,17 +226,17 @@ def _finish(out, maps, mode):
     additions are in the same order for two parts as for four."""
     count, height, width = out.shape
     for n in range(count):
+        o = out[n]
         for r in range(height):
-            line = out[n, r]
             if len(maps) == 1:
-                _merge(line, maps[0, n, r], width, mode)
+                _merge(o, r, maps[0, n], r, width, mode)
             else:
-                _merge(line, maps[1, n, r], width, mode)
-                _merge(maps[0, n, r], maps[2, n, r], width, mode)
-                _merge(line, maps[0, n, r], width, mode)
+                _merge(o, r, maps[1, n], r, width, mode)
+                _merge(maps[0, n], r, maps[2, n], r, width, mode)
+                _merge(o, r, maps[0, n], r, width, mode)
             if mode == MEAN:
                 for l in range(width):
-                    line[l] *= line.dtype.type(0.25)
+                    o[r, l] *= o.dtype.type(0.25)
 
 
 def forward(x: Any, gates: Any, merge: str, normalise: bool) -> Any:
@@ -352,64 +350,69 @@ def _run(jobs: Iterable[Callable[[], None]], threads: int) -> None:
 # --- backward -------------------------------------------------------------------------------------
 
 
-@_jit
-def _pull(error, after, a, b, c, length):
+@_line_jit
+def _pull(error, r, after, q, g, k, length):
     """error[l] += sum_j g_j[l - j] after[l - j]: what the next line took from this one."""
     if length == 1:
-        error[0] += b[0] * after[0]
+        error[r, 0] += g[1, k, 0] * after[q, 0]
         return
-    error[0] += b[0] * after[0] + a[1] * after[1]
-    for l in range(1, length - 1):
-        error[l] += a[l + 1] * after[l + 1] + b[l] * after[l] + c[l - 1] * after[l - 1]
-    error[length - 1] += b[length - 1] * after[length - 1] + c[length - 2] * after[length - 2]
+    e = length - 1
+    error[r, 0] += g[1, k, 0] * after[q, 0] + g[0, k, 1] * after[q, 1]
+    for l in range(1, e):
+        error[r, l] += (
+            g[0, k, l + 1] * after[q, l + 1]
+            + g[1, k, l] * after[q, l]
+            + g[2, k, l - 1] * after[q, l - 1]
+        )
+    error[r, e] += g[1, k, e] * after[q, e] + g[2, k, e - 1] * after[q, e - 1]
 
 
-@_jit
-def _to_input(dx, error, a, b, c, length):
+@_line_jit
+def _to_input(dx, r, error, g, m, length):
     """dx = (1 - sum_j g_j) error, over the gates that have a neighbour."""
     one = dx.dtype.type(1)
     for l in range(length):
-        dx[l] = error[l] * (one - (a[l] + b[l] + c[l]))
-    dx[0] += error[0] * a[0]
-    dx[length - 1] += error[length - 1] * c[length - 1]
+        dx[r, l] = error[m, l] * (one - (g[0, m, l] + g[1, m, l] + g[2, m, l]))
+    dx[r, 0] += error[m, 0] * g[0, m, 0]
+    dx[r, length - 1] += error[m, length - 1] * g[2, m, length - 1]
 
 
-@_jit
-def _to_gates(da, db, dc, error, prev, x, length):
+@_line_jit
+def _to_gates(dg, error, m, prev, pr, x, xr, length):
     """dg_j += error (prev[l + j] - x)."""
     for l in range(1, length):
-        da[l] += error[l] * (prev[l - 1] - x[l])
+        dg[0, m, l] += error[m, l] * (prev[pr, l - 1] - x[xr, l])
     for l in range(length):
-        db[l] += error[l] * (prev[l] - x[l])
+        dg[1, m, l] += error[m, l] * (prev[pr, l] - x[xr, l])
     for l in range(length - 1):
-        dc[l] += error[l] * (prev[l + 1] - x[l])
+        dg[2, m, l] += error[m, l] * (prev[pr, l + 1] - x[xr, l])
 
 
 @_jit
-def _through_norm(da, db, dc, a, b, c, total, dot, length):
+def _through_norm(dg, g, total, dot, count, length):
     """dg to dĝ = (dg_j - sign(ĝ_j) sum_i dg_i g_i) / s, the second term where s >= 1."""
     zero = dot.dtype.type(0)
-    for l in range(length):
-        u = da[l] * a[l] + db[l] * b[l] + dc[l] * c[l]
-        dot[l] = u if total[l] > zero else zero
-    for grad, g in ((da, a), (db, b), (dc, c)):
+    for m in range(count):
         for l in range(length):
-            v = g[l]
-            u = dot[l]
-            signed = u if v > zero else (-u if v < zero else zero)
-            grad[l] = (grad[l] - signed) / abs(total[l])
+            u = dg[0, m, l] * g[0, m, l] + dg[1, m, l] * g[1, m, l] + dg[2, m, l] * g[2, m, l]
+            dot[0, l] = u if total[m, l] > zero else zero
+        for j in range(3):
+            for l in range(length):
+                v, u = g[j, m, l], dot[0, l]
+                signed = u if v > zero else (-u if v < zero else zero)
+                dg[j, m, l] = (dg[j, m, l] - signed) / abs(total[m, l])
 
 
-@_jit
-def _masked(error, grad, winner, d, scale, masked, length):
+@_line_jit
+def _masked(error, m, grad, winner, r, d, scale, masked, length):
     """The part of the merged map's gradient that belongs to direction d."""
-    zero = error.dtype.type(0)
+    zero, number = error.dtype.type(0), error.dtype.type(d)
     if masked:
         for l in range(length):
-            error[l] = grad[l] if winner[l] == d else zero
+            error[m, l] = grad[r, l] if winner[r, l] == number else zero
     else:
         for l in range(length):
-            error[l] = grad[l] * scale
+            error[m, l] = grad[r, l] * scale
 
 
 @_jit
@@ -419,7 +422,7 @@ def _backward_direction(
     """One direction back: grad, x, h, dx (N, H, W), winner (N, H, W), gates, dgates (3, H, W).
 
     `start`: dx is written, else added to; `add`: dgates is added to, else written. `floats` is
-    scratch for 14 tiles, `errors` the lines carried from tile to tile, (N + 4, length).
+    scratch of 16 tiles, `errors` the lines carried from tile to tile, (N, length).
     """
     count, height, width = x.shape
     horizontal = d < 2
@@ -428,102 +431,76 @@ def _backward_direction(
     tiles = (lines + LINES - 1) // LINES
     ahead = -2 * LINES * step
     g, dg = floats[0:3], floats[3:6]
-    total, x_tile, h_tile, e_tile, flat = floats[6], floats[7], floats[8], floats[9], floats[10]
-    after = errors[count:]
+    total, x_tile, h_tile, y_tile = floats[6], floats[7], floats[8], floats[9]
+    w_tile, e_tile, dx_tile, after = floats[10], floats[11], floats[12], floats[13:16]
     zero, scale = x.dtype.type(0), x.dtype.type(0.25 if mode == MEAN else 1)
     for k in range(tiles):
         first = (tiles - 1 - k if step == 1 else k) * LINES
         size = min(LINES, lines - first)
-        source, row = gates, first
-        if horizontal:
-            for j in range(3):
-                _columns(g[j], gates[j], first, size, height, width, ahead)
-            source, row = g, 0
-        if normalise:
-            _normalise(g, total, source, row, size, length)
-        elif not horizontal:
-            for j in range(3):
-                for m in range(size):
-                    _copy(g[j, m], gates[j, first + m], length)
+        _gates(g, total, gates, first, size, horizontal, normalise, ahead)
         dg[:] = zero
         for n in range(count):
-            xs, hs, x_row, h_row = x[n], h[n], first, first - step
+            xs, hs, dy, won, row, h_row = x[n], h[n], grad[n], winner[n], first, first - step
             if horizontal:
-                _columns(x_tile, x[n], first, size, height, width, ahead)
-                _columns(h_tile, h[n], first - step, size, height, width, ahead)
-                xs, hs, x_row, h_row = x_tile, h_tile, 0, 0
-                for r in range(height):
-                    _masked(
-                        flat[0], grad[n, r, first:], winner[n, r, first:], d, scale, mode == MAX,
-                        size,
-                    )
-                    for i in range(size):
-                        e_tile[i, r] = flat[0, i]
+                _columns(x_tile, xs, first, size, height, width, ahead)
+                _columns(h_tile, hs, h_row, size, height, width, ahead)
+                _columns(y_tile, dy, first, size, height, width, ahead)
+                if mode == MAX:
+                    _columns(w_tile, won, first, size, height, width, ahead)
+                xs, hs, dy, won, row, h_row = x_tile, h_tile, y_tile, w_tile, 0, 0
             for i in range(size):
                 m = size - 1 - i if step == 1 else i
-                error = e_tile[m]
-                if not horizontal:
-                    _masked(
-                        error, grad[n, first + m], winner[n, first + m], d, scale, mode == MAX,
-                        length,
-                    )
+                _masked(e_tile, m, dy, won, row + m, d, scale, mode == MAX, length)
                 if i > 0:
-                    q = m + step
-                    _pull(error, e_tile[q], g[0, q], g[1, q], g[2, q], length)
+                    _pull(e_tile, m, e_tile, m + step, g, m + step, length)
                 elif k > 0:
-                    _pull(error, errors[n], after[0], after[1], after[2], length)
+                    _pull(e_tile, m, errors, n, after, 0, length)
                 if k == tiles - 1 and i == size - 1:
-                    _copy(flat[m], error, length)  # the first line: H = X
+                    _copy(dx_tile, m, e_tile, m, length)  # the first line: H = X
                 else:
-                    _to_input(flat[m], error, g[0, m], g[1, m], g[2, m], length)
-                    _to_gates(
-                        dg[0, m], dg[1, m], dg[2, m], error, hs[h_row + m], xs[x_row + m], length
-                    )
-            _copy(errors[n], e_tile[0 if step == 1 else size - 1], length)
-            if horizontal:
-                _columns_back(dx[n], flat, first, size, height, start, MEAN)
-            else:
-                for m in range(size):
-                    if start:
-                        _copy(dx[n, first + m], flat[m], length)
-                    else:
-                        _merge(dx[n, first + m], flat[m], length, MEAN)
+                    _to_input(dx_tile, m, e_tile, g, m, length)
+                    _to_gates(dg, e_tile, m, hs, h_row + m, xs, row + m, length)
+            _copy(errors, n, e_tile, 0 if step == 1 else size - 1, length)
+            _lines_back(dx[n], dx_tile, first, size, horizontal, start, ahead)
         for j in range(3):
-            _copy(after[j], g[j, 0 if step == 1 else size - 1], length)
+            _copy(after[j], 0, g[j], 0 if step == 1 else size - 1, length)
         if normalise:
-            for m in range(size):
-                _through_norm(
-                    dg[0, m], dg[1, m], dg[2, m], g[0, m], g[1, m], g[2, m], total[m], flat[0],
-                    length,
-                )
+            _through_norm(dg, g, total, dx_tile, size, length)
         for j in range(3):
-            if horizontal:
-                _columns_back(dgates[j], dg[j], first, size, height, not add, MEAN)
+            _lines_back(dgates[j], dg[j], first, size, horizontal, not add, ahead)
+
+
+@_jit
+def _lines_back(target, tile, first, count, horizontal, start, ahead):
+    """Write or add the lines of a tile to the map they belong to."""
+    height, width = target.shape
+    if horizontal:
+        _columns_back(target, tile, first, count, height, start, MEAN, ahead)
+    else:
+        for m in range(count):
+            if start:
+                _copy(target, first + m, tile, m, width)
             else:
-                for m in range(size):
-                    if add:
-                        _merge(dgates[j, first + m], dg[j, m], length, MEAN)
-                    else:
-                        _copy(dgates[j, first + m], dg[j, m], length)
+                _merge(target, first + m, tile, m, width, MEAN)
 
 
 @_jit
 def _winners(winner, results):
-    """The direction (uint8) of the largest of `results` (4, N, H, W), the first of equals."""
+    """The direction, as a float (it is transposed like the rest), of the largest of `results` (4, N, H, W), the first of equals."""
     _, count, height, width = results.shape
+    kind = results.dtype.type
+    zero, one, two, three = kind(0), kind(1), kind(2), kind(3)
     for n in range(count):
         for r in range(height):
-            line = winner[n, r]
-            a, b, c, d = results[0, n, r], results[1, n, r], results[2, n, r], results[3, n, r]
             for l in range(width):
-                best, w = a[l], np.uint8(0)
-                if b[l] > best:
-                    best, w = b[l], np.uint8(1)
-                if c[l] > best:
-                    best, w = c[l], np.uint8(2)
-                if d[l] > best:
-                    w = np.uint8(3)
-                line[l] = w
+                best, w = results[0, n, r, l], zero
+                if results[1, n, r, l] > best:
+                    best, w = results[1, n, r, l], one
+                if results[2, n, r, l] > best:
+                    best, w = results[2, n, r, l], two
+                if results[3, n, r, l] > best:
+                    w = three
+                winner[n, r, l] = w
 
 
 def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tuple[Any, Any]:
@@ -568,7 +545,7 @@ class _Back:
         self.parts, self.mode, self.normalise, self.add = parts, mode, normalise, add
         self.results = np.empty((4, *x.shape), x.dtype)
         self.maps = np.empty((parts - 1, *x.shape), x.dtype)
-        self.winners = np.empty(x.shape, np.uint8)
+        self.winners = np.empty(x.shape, x.dtype)
 
     def ahead(self, d: int) -> None:
         _forward_part(self.x, self.gates, self.results[d], d, 4, self.mode, self.normalise)
@@ -577,8 +554,8 @@ class _Back:
         _winners(self.winners, self.results)
 
     def back(self, p: int) -> None:
-        tiles = _scratch(self.x, 11)
-        carry = np.empty((len(self.x) + 3, tiles.shape[2]), self.x.dtype)
+        tiles = _scratch(self.x, 16)
+        carry = np.empty((len(self.x), tiles.shape[2]), self.x.dtype)
         dx = self.dx if p == 0 else self.maps[p - 1]
         for d in range(p + 4 - self.parts, -1, -self.parts):
             _backward_direction(
