@@ -93,7 +93,7 @@ class Scene:
         rng: np.random.Generator,
         size: int = 256,
         paste: float = 0.5,
-        motion: Motion = Motion(),  # noqa: B008 - frozen
+        motion: Motion = Motion(),
         most_objects: int = 3,
     ) -> None:
         self.size, self.motion = size, motion
@@ -102,16 +102,13 @@ class Scene:
             labels = _relabel(mask, rng, most_objects, 0.01)
             if labels.any():
                 break
-        self.background_distracts = False
         if rng.random() < paste:
             back, _ = stills.draw(rng).load()
             self.layers = [self._place(back, np.zeros(back.shape[:2], np.uint8), None, rng)]
             soft = cv2.GaussianBlur((labels > 0).astype(np.float32), (3, 3), 0.8)
             self.layers.append(self._place(image, labels, soft, rng))
-            self.background_distracts = True
         else:
             self.layers = [self._place(image, labels, None, rng)]
-        self.count = int(labels.max())
 
     def _place(
         self,
@@ -135,7 +132,7 @@ class Scene:
 
     def view(self, rng: np.random.Generator, amount: float = 1.0, colour: float = 0.08) -> View:
         """One view; ``amount`` scales the motion (0: the first view), ``colour`` the jitter."""
-        size, m = self.size, self.motion
+        size = self.size
         camera = self._move(rng, amount * (0.5 if len(self.layers) > 1 else 1.0), (size / 2,) * 2)
         image = np.zeros((size, size, 3), np.uint8)
         out = np.zeros((size, size), np.uint8)

@@ -16,7 +16,9 @@ from torch import Tensor
 from segspn.foreground.parent import SUB
 
 # Rows of cells matched at once: a block of similarities stays in the cache.
-_BLOCK_ROWS = 6
+_BLOCK_ROWS = 4
+
+Region = tuple[slice, slice]  # rows and columns of stride-8 cells
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class MemoryConfig:
     every: int = 3
     annotated: int = 3
     radius: int = 14  # cells of stride 8, for the recent frames
-    sharpness: float = 1.5  # multiplies the learned matching scale
+    sharpness: float = 2.0  # multiplies the learned matching scale
 
 
 @dataclass(eq=False)  # compared by identity
 class _Entry:
-    keys: Tensor  # (h * w, K)
-    values: Tensor  # (h * w, 4 N)
+    keys: Tensor  # (h, w, K)
+    values: Tensor  # (h, w, 4 N)
     annotated: bool
     index: int
 
@@ -48,7 +50,12 @@ class Memory:
 
     def add(self, keys: Tensor, shares: Tensor, index: int, annotated: bool) -> None:
         """Remember a frame. ``keys``: ``(K, h, w)``; ``shares``: ``(N, 2h, 2w)`` in 0..1."""
-        entry = _Entry(_cells(keys), _cells(F.pixel_unshuffle(shares[None], SUB)[0]), annotated, index)
+        entry = _Entry(
+            keys.permute(1, 2, 0).contiguous(),
+            F.pixel_unshuffle(shares[None], SUB)[0].permute(1, 2, 0).contiguous(),
+            annotated,
+            index,
+        )
         if annotated:
             kept = [e for e in self.entries if e.annotated]
             if len(kept) >= self.config.annotated:
@@ -65,29 +72,33 @@ class Memory:
             self.entries.remove(recent[0])
         self.entries.append(entry)
 
-    def read(self, keys: Tensor) -> Tensor:
-        """Shares ``(N, 2h, 2w)`` in 0..1 that the bank votes for, given ``keys`` ``(K, h, w)``."""
+    def read(self, keys: Tensor, region: Region) -> Tensor:
+        """Shares ``(N, 2h, 2w)`` in 0..1 that the bank votes for, given ``keys`` ``(K, h, w)``.
+
+        Only the cells of ``region`` (rows, columns) are looked up; elsewhere the shares are 0.
+        """
         _, h, w = keys.shape
-        queries = _cells(keys)
-        width = self.entries[0].values.shape[1]
-        votes = queries.new_zeros(h * w, width)
-        total = queries.new_zeros(h * w, 1)
-        for entry in self.entries:
-            for top in range(0, h, _BLOCK_ROWS):
-                bottom = min(h, top + _BLOCK_ROWS)
-                first, last = 0, h
+        rows, columns = region
+        width = self.entries[0].values.shape[-1]
+        out = keys.new_zeros(width, h, w)
+        for top in range(rows.start, rows.stop, _BLOCK_ROWS):
+            block = slice(top, min(rows.stop, top + _BLOCK_ROWS))
+            queries = keys[:, block, columns].flatten(1).T.contiguous()
+            votes = queries.new_zeros(len(queries), width)
+            total = queries.new_zeros(len(queries), 1)
+            for entry in self.entries:
+                near = (slice(0, h), slice(0, w))
                 if not entry.annotated:
-                    first = max(0, top - self.config.radius)
-                    last = min(h, bottom + self.config.radius)
-                rows = slice(top * w, bottom * w)
-                cells = slice(first * w, last * w)
+                    near = (_grow(block, self.config.radius, h), _grow(columns, self.config.radius, w))
+                remembered = entry.keys[near].flatten(0, 1)
                 # Cosines are at most 1, so shifting by the scale keeps exp() in range.
-                weight = queries[rows] @ entry.keys[cells].T
+                weight = queries @ remembered.T
                 weight = weight.mul_(self.scale).sub_(self.scale).exp_()
-                votes[rows] += weight @ entry.values[cells]
-                total[rows] += weight.sum(1, keepdim=True)
-        shares = (votes / total.clamp(min=1e-12)).T.reshape(1, width, h, w)
-        return F.pixel_shuffle(shares, SUB)[0]
+                votes += weight @ entry.values[near].flatten(0, 1)
+                total += weight.sum(1, keepdim=True)
+            shares = votes / total.clamp(min=1e-30)
+            out[:, block, columns] = shares.T.reshape(width, block.stop - block.start, -1)
+        return F.pixel_shuffle(out[None], SUB)[0]
 
     def state(self) -> dict[str, Tensor]:
         """Flat tensors, so that a session can be saved without pickle."""
@@ -106,5 +117,21 @@ class Memory:
             )
 
 
-def _cells(x: Tensor) -> Tensor:
-    return x.flatten(1).T.contiguous()
+def search_region(shares: Tensor, radius: int) -> Region:
+    """Cells that an object may have reached since ``shares`` ``(N, 2h, 2w)`` was true of them.
+
+    The box around all objects, grown by ``radius`` cells; the whole frame while an object is out of
+    sight, since it may come back anywhere.
+    """
+    h, w = shares.shape[1] // SUB, shares.shape[2] // SUB
+    seen = shares > 0.25
+    if not bool(seen.flatten(1).any(1).all()):
+        return slice(0, h), slice(0, w)
+    rows = torch.nonzero(seen.any(0).any(1)).flatten()
+    columns = torch.nonzero(seen.any(0).any(0)).flatten()
+    spans = [slice(int(x[0]) // SUB, int(x[-1]) // SUB + 1) for x in (rows, columns)]
+    return _grow(spans[0], radius, h), _grow(spans[1], radius, w)
+
+
+def _grow(span: slice, by: int, limit: int) -> slice:
+    return slice(max(0, span.start - by), min(limit, span.stop + by))

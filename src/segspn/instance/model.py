@@ -9,21 +9,25 @@ from torch import Tensor
 
 from segspn.foreground.heads import FitConfig, HeadBank
 from segspn.foreground.parent import ParentNet
-from segspn.instance.memory import Memory, MemoryConfig
+from segspn.instance.memory import Memory, MemoryConfig, search_region
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
     """``tune=False`` skips first-frame fine-tuning: the paper's last row of Table 2.
 
-    ``head_weight`` and ``memory_weight`` scale the log-odds of the two sources before they are added.
+    ``head_weight`` and ``memory_weight`` scale the log-odds of the two sources before they are added;
+    heads are cut off at ``head_limit`` first, since fine-tuning makes them sure of what they have
+    never seen. ``reach``: how far, in cells of stride 8, objects may have moved since the last frame.
     """
 
     tune: bool = True
     fit: FitConfig = field(default_factory=FitConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
-    head_weight: float = 0.5
-    memory_weight: float = 0.5
+    head_weight: float = 0.3
+    head_limit: float = 4.0
+    memory_weight: float = 1.0
+    reach: int = 14
 
 
 class InstanceStage:
@@ -36,31 +40,37 @@ class InstanceStage:
         self.memory = Memory(config.memory, float(parent.scale))
 
     def fit(self, embeddings: Tensor, shares: Tensor, seed: int) -> None:
-        """``embeddings``: ``(M, C, h, w)``, the annotated frame first; ``shares``: ``(M, N, 2h, 2w)``."""
+        """``embeddings``: ``(M, C, h, w)``, the annotated frame first; ``shares`` ``(M, N, 2h, 2w)``."""
         if self.config.tune:
             self.bank.fit(embeddings, shares, self.config.fit, seed)
         self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
+        self.last = shares[0]
 
     def predict(self, embedding: Tensor) -> Tensor:
         """Embedding ``(1, C, h, w)`` -> score maps ``(N, 2h, 2w)`` in 0..1; objects compete."""
-        memory = self.memory.read(self.parent.keys(embedding)[0])
+        region = search_region(self.last, self.config.reach)
+        memory = self.memory.read(self.parent.keys(embedding)[0], region)
         logits = self.config.memory_weight * torch.logit(memory, 1e-4)
         if self.config.tune:
-            heads = self.bank.run(embedding)[0].clamp(-6.0, 6.0)
+            heads = self.bank.run(embedding)[0].clamp(-self.config.head_limit, self.config.head_limit)
             logits = logits + self.config.head_weight * heads
         return compete(logits)
 
     def accept(self, embedding: Tensor, shares: Tensor, index: int) -> None:
         """Remember an output: ``shares`` ``(N, 2h, 2w)`` of the final label map of frame ``index``."""
         self.memory.add(self.parent.keys(embedding)[0], shares, index, annotated=False)
+        self.last = shares
 
     def state(self) -> dict[str, Tensor]:
         out = {f"head{i}": p for i, p in enumerate(self.bank.params)}
-        return out | {f"memory.{k}": v for k, v in self.memory.state().items()}
+        return out | {f"memory.{k}": v for k, v in self.memory.state().items()} | {
+            "last": self.last
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.bank.params = [state[f"head{i}"] for i in range(4)]
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
+        self.last = state["last"]
 
 
 def compete(logits: Tensor) -> Tensor:

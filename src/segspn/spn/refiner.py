@@ -32,7 +32,7 @@ class Propagation(nn.Module):
     limit = 5.0  # log-odds are cut off here: beyond, one stubborn pixel would outvote a region
 
     def forward(self, scores: Tensor, gates: Tensor) -> Tensor:
-        """``scores``: ``(B, N, h, w)`` in 0..1; ``gates``: ``(B, 4, 3, H, W)``; -> logits (B, N, H, W)."""
+        """Scores ``(B, N, h, w)`` in 0..1, gates ``(B, 4, 3, H, W)`` -> logits ``(B, N, H, W)``."""
         size = gates.shape[-2:]
         x = torch.logit(scores, 1e-4).clamp(-self.limit, self.limit)
         if x.shape[-2:] != size:
@@ -63,7 +63,7 @@ class SpnRefiner(nn.Module):
 
     @torch.inference_mode()
     def refine(self, frame: Frame, scores: Tensor) -> Tensor:
-        """``scores`` ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1."""
+        """Scores ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1."""
         gates = self.guidance(frame.image, frame.features(self.backbone))
         logits = self.propagation(scores[None], gates)[0]
         return frame.crop(logits).sigmoid()

@@ -7,8 +7,6 @@ cells vote for in the second view.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F

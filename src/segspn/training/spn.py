@@ -64,7 +64,9 @@ def spn_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[s
         features = model.backbone(stacked)
         keys = model.parent.keys(model.parent.embed(features)).unflatten(0, (-1, 2))
         shares = F.avg_pool2d(onehot[:, 0], 4)
-        voted = matched_labels(keys[:, 0], keys[:, 1], shares, model.parent.scale)[:, 1:]
+        # Twice the learned scale, as the memory reads: few votes count.
+        scale = 2.0 * model.parent.scale
+        voted = matched_labels(keys[:, 0], keys[:, 1], shares, scale)[:, 1:]
         second = {s: f.unflatten(0, (-1, 2))[:, 1] for s, f in features.items()}
         half = torch.arange(len(voted), device=device)[:, None, None, None] % 2 == 0
         coarse = torch.where(half, voted, batch["coarse"].to(device))

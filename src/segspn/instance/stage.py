@@ -1,0 +1,43 @@
+"""What the pipeline asks of stage 2, whichever model it is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor
+
+from segspn.backbone.frame import Frame
+from segspn.foreground.augment import Samples
+
+OnObjectStep = Callable[[tuple[int, ...], int], None]
+"""Called after each step of fine-tuning: whose models made it (positions in ``samples.ids``), and how
+many steps these have made; ``state()`` is up to date."""
+
+
+class InstanceStage(ABC):
+    """``fit`` on the annotated frame's samples; then per frame ``predict`` and ``accept``.
+
+    The models of an object never depend on which other objects there are; only scores compete.
+    """
+
+    @abstractmethod
+    def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
+        """Learn every object of ``samples.ids``; deterministic for a seed."""
+
+    @abstractmethod
+    def predict(self, frame: Frame) -> Tensor:
+        """Score maps ``(N, h, w)`` in 0..1 over the padded frame, at the foreground's stride."""
+
+    @abstractmethod
+    def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
+        """Take note of an output: ``shares`` ``(N, Hp / 4, Wp / 4)`` of the final label map of frame
+        ``index``, as ``label_shares`` makes them."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """What was learned, as named tensors; what only remembers frames begins with ``memory.``"""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Counterpart of ``state``."""

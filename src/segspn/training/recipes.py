@@ -1,0 +1,109 @@
+"""What the shipped weights are trained with: data weights, steps, and the commands' entry points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segspn import __version__
+from segspn.backbone import load_backbone
+from segspn.data.stills import Stills
+from segspn.foreground import ParentNet
+from segspn.spn import LightGuidance, Propagation
+from segspn.training.loop import LoopConfig, train
+from segspn.training.parent import Pairs, ParentTrainer, parent_loss
+from segspn.training.spn import CoarsePairs, SpnTrainer, spn_loss
+from segspn.weights import load_weights, save_weights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``sources``: folder of stills -> sampling weight. Vehicles and household things are scarce, so
+    sources are weighted, not images; the SPN prefers the sources with the sharpest masks."""
+
+    sources: dict[str, float]
+    loop: LoopConfig
+
+
+PARENT = Recipe(
+    {
+        "voc_animals": 3.0,
+        "ccp": 1.0,
+        "coco_person": 2.0,
+        "coco_tiny": 2.0,
+        "coco128": 1.0,
+        "minicoco": 0.5,
+        "imagenet_pseudo": 1.5,
+    },
+    LoopConfig(steps=1600, batch=8, lr=1e-3),
+)
+SPN = Recipe(
+    {
+        "voc_animals": 2.0,
+        "ccp": 2.0,
+        "coco_person": 2.0,
+        "coco_tiny": 1.0,
+        "coco128": 0.5,
+        "imagenet_pseudo": 2.0,
+    },
+    LoopConfig(steps=1400, batch=4, lr=2e-3, log_every=20),
+)
+
+
+def train_parent(
+    stills: Path, out: Path, steps: int | None = None, seed: int = 0, device: str = "cpu"
+) -> Path:
+    """Train the parent net; writes ``out/parent.safetensors`` and returns its path.
+
+    Checkpoints lie in ``out``; the same call resumes a killed run. Raises InputError for bad data.
+    """
+    loop = _loop(PARENT, steps, seed)
+    data = Pairs(Stills(stills, PARENT.sources), loop.steps * loop.batch, seed=seed)
+    torch.manual_seed(seed)
+    backbone = load_backbone()
+    model = ParentTrainer(backbone, ParentNet(backbone.channels))
+    trained = train(model.train(), data, parent_loss, loop, out, device)
+    assert isinstance(trained, ParentTrainer)
+    return _write(trained.parent, out / "parent.safetensors", loop)
+
+
+def train_spn(
+    stills: Path,
+    out: Path,
+    parent: str = "parent",
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> tuple[Path, Path]:
+    """Train guidance net and propagation on top of a trained parent (a shipped name or a file)."""
+    loop = _loop(SPN, steps, seed)
+    data = CoarsePairs(Stills(stills, SPN.sources), loop.steps * loop.batch, seed=seed)
+    torch.manual_seed(seed)
+    backbone = load_backbone()
+    parent_net = ParentNet(backbone.channels)
+    load_weights(parent_net, parent)
+    model = SpnTrainer(backbone, parent_net, LightGuidance(backbone.channels), Propagation())
+    trained = train(model.train(), data, spn_loss, loop, out, device)
+    assert isinstance(trained, SpnTrainer)
+    return (
+        _write(trained.guidance, out / "spn_guidance.safetensors", loop),
+        _write(trained.propagation, out / "spn_propagation.safetensors", loop),
+    )
+
+
+def _loop(recipe: Recipe, steps: int | None, seed: int) -> LoopConfig:
+    return replace(recipe.loop, steps=steps or recipe.loop.steps, seed=seed)
+
+
+def _write(module: nn.Module, path: Path, loop: LoopConfig) -> Path:
+    metadata = {
+        "segspn": __version__,
+        "steps": str(loop.steps),
+        "batch": str(loop.batch),
+        "seed": str(loop.seed),
+    }
+    save_weights(module, path, metadata)
+    return path
