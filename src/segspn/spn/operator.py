@@ -10,6 +10,7 @@ from torch import Tensor
 from segspn.spn.reference import MERGES, backward_reference, propagate_reference
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_KERNEL_DEVICE = "cpu"  # elsewhere the definition in plain torch is used
 
 
 def propagate(
@@ -19,7 +20,7 @@ def propagate(
 
     Per direction and line t, ``H_t[l] = (1 - sum_j g_j) X_t[l] + sum_j g_j H_{t-1}[l + j]`` with j
     in {-1, 0, 1}, the gates read at the current pixel; a gate whose neighbour lies outside the map
-    counts as 0, and H = X on the first line. Differentiable in ``x`` and ``gates`` (once), and usable
+    counts as 0, and H = X on the first line. Differentiable in ``x`` and ``gates`` (once), usable
     under ``torch.compile`` and ``torch.export``.
 
     Args:
@@ -71,7 +72,7 @@ def _propagate(x: Tensor, gates: Tensor, merge: str, normalise: bool) -> Tensor:
     shape = (x.shape[0], 4, *x.shape[1:]) if merge == "all" else x.shape
     if x.numel() == 0:
         return x.new_empty(shape)
-    if x.device.type != "cpu":
+    if x.device.type != _KERNEL_DEVICE:
         result = propagate_reference(_wide(x), _wide(gates), 1, merge, normalise)
         return result.to(x.dtype).contiguous()
     from segspn.spn import cpu  # imports numba
@@ -87,7 +88,7 @@ def _propagate_backward(
     """The gradients of x and gates for one round."""
     if x.numel() == 0:
         return torch.empty_like(x), torch.zeros_like(gates)
-    if x.device.type != "cpu":
+    if x.device.type != _KERNEL_DEVICE:
         both = backward_reference(_wide(grad), _wide(x), _wide(gates), merge, normalise)
         return both[0].to(x.dtype), both[1].to(x.dtype)
     from segspn.spn import cpu
@@ -103,9 +104,7 @@ def _(x: Tensor, gates: Tensor, merge: str, normalise: bool) -> Tensor:
 
 
 @_propagate_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, gates: Tensor, merge: str, normalise: bool
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, gates: Tensor, merge: str, normalise: bool) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), gates.new_empty(gates.shape)
 
 

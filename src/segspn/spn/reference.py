@@ -6,10 +6,10 @@ With ``g`` the gates of the current pixel, ``X`` the input and ``H`` the result 
     H_t[l] = (1 - sum_j g_j,t[l]) X_t[l] + sum_j g_j,t[l] H_{t-1}[l + j],   j in {-1, 0, 1}
            = X_t[l] + sum_j g_j,t[l] (H_{t-1}[l + j] - X_t[l])
 
-The second form is the one computed: it keeps constant regions exactly constant, so that ties between
-the directions are real ties. ``H = X`` on the first line. With ``normalise`` the gates are first
-divided by ``max(1, sum_j |g_j|)``; after that, a gate whose neighbour lies outside the map counts as
-0 in both sums, so its weight goes to X.
+The second form is the one computed: it keeps constant regions exactly constant, so that ties
+between the directions are real ties. ``H = X`` on the first line. With ``normalise`` the gates are
+first divided by ``max(1, sum_j |g_j|)``; after that, a gate whose neighbour lies outside the map
+counts as 0 in both sums, so its weight goes to X.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _neighbours(line: Tensor) -> Tensor:
 
 
 def _scan(x: Tensor, gates: Tensor) -> Tensor:
-    """One direction: ``x (..., T, L)`` and effective gates ``(..., 3, T, L)`` to ``(..., T, L)``."""
+    """One direction of ``x (..., T, L)`` with effective gates ``(..., 3, T, L)``."""
     lines = [x[..., 0, :]]
     for t in range(1, x.shape[-2]):
         now = x[..., t, :]

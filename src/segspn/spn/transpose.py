@@ -1,8 +1,9 @@
 """Transposing a square of an array in vector registers, as a numba intrinsic.
 
-Written element by element, a transposition costs as much as the scan it serves; LLVM does not find
-the shuffles by itself. Here it is log2(n) rounds of them: swapping the off-diagonal halves of blocks
-of 2, 4, .. n rows. Plain LLVM IR, so it runs on any machine (narrower registers split the rows).
+Written element by element, a transposition costs as much as the scan it serves; LLVM does not
+find the shuffles by itself. Here it is log2(n) rounds of them: swapping the off-diagonal halves of
+blocks of 2, 4, .. n rows. Plain LLVM IR, so it runs on any machine (where registers are narrower,
+the rows are split).
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 
-def _transposer(merge: str) -> Any:
+def _transposer(merge: str, fetch: str) -> Any:
     @intrinsic(prefer_literal=False)
     def transpose_square(typingctx, target, i, j, source, k, l, ahead):  # type: ignore[no-untyped-def]
         """target[i + a, j + b] = source[k + b, l + a] for a, b < 64 bytes of elements; `max` keeps
-        the larger of old and new (NaN wins), `add` adds. Prefetches source[.., l + ahead]."""
+        the larger of old and new (NaN wins), `add` adds. Prefetches the rows of source or target,
+        whichever is `fetch`, `ahead` columns further on (which may be outside the array)."""
         width = source.dtype.bitwidth // 8
         size = 64 // width
         index = types.intp
@@ -46,14 +48,19 @@ def _transposer(merge: str) -> Any:
             prefetch = builder.module.declare_intrinsic(
                 "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), kinds)
             )
-            later = builder.add(l, ahead)
             rows = []
             for r in range(size):
                 at = pointer(sig.args[3], source, k, r, l, vector)
                 rows.append(builder.load(at, align=width))
-                at = pointer(sig.args[3], source, k, r, later, byte)
-                # for reading, into the second-level cache, data
-                builder.call(prefetch, [at] + [ir.Constant(int32, v) for v in (0, 2, 1)])
+                for end in (0, size - 1):  # a row of the square may lie in two cache lines
+                    if fetch == "source":
+                        there = builder.add(builder.add(l, ahead), ir.Constant(l.type, end))
+                        at = pointer(sig.args[3], source, k, r, there, byte)
+                    else:
+                        there = builder.add(builder.add(j, ahead), ir.Constant(j.type, end))
+                        at = pointer(sig.args[0], target, i, r, there, byte)
+                    # for reading, into the second-level cache, data
+                    builder.call(prefetch, [at] + [ir.Constant(int32, v) for v in (0, 2, 1)])
             half = 1
             while half < size:
                 low = pick([e + (size - half if e & half else 0) for e in range(size)])
@@ -83,6 +90,7 @@ def _transposer(merge: str) -> Any:
     return transpose_square
 
 
-transpose_copy = _transposer("copy")
-transpose_max = _transposer("max")
-transpose_add = _transposer("add")
+transpose_load = _transposer("copy", "source")
+transpose_copy = _transposer("copy", "target")
+transpose_max = _transposer("max", "target")
+transpose_add = _transposer("add", "target")
