@@ -23,6 +23,7 @@ from segspn.errors import InputError
 class FakePreset:
     name: str = "default"
     rates: tuple[float, ...] = (0.6, 0.4)
+    threshold: float = 0.5
 
 
 @dataclass

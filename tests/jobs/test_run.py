@@ -115,7 +115,7 @@ def test_report_tells_what_was_run(clip):
     assert report == summary.report
     assert report["finished"] is True
     assert report["frames"] == 12 and report["size"] == list(SIZE)
-    assert report["preset"] == {"name": "default", "rates": [0.6, 0.4]}
+    assert report["preset"] == {"name": "default", "rates": [0.6, 0.4], "threshold": 0.5}
     assert report["timings"]["backbone"] == {"total": 3.0, "median": 0.25}
     assert report["timings"]["fit"] == {"total": 0.5, "median": 0.5}
     assert set(report["versions"]) == {"segspn", "torch", "numpy", "python"}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from segspn.errors import InputError
 from segspn.video import Source, write_bytes
@@ -53,10 +54,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, session: Session | Non
         _remove(folder / checkpoint.session)
         try:
             session.save(folder / checkpoint.session)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise InputError(
-                f"cannot save the state of the run in the folder {folder}: "
-                f"{error.strerror or error}; free space there, then continue with --resume"
+                f"cannot save the state of the run in the folder {folder}: {error}; "
+                "free space there, then continue with --resume"
             ) from error
     write_bytes(folder / _STATE, json.dumps(asdict(checkpoint)).encode())
     for old in folder.glob("session-*"):

@@ -40,7 +40,7 @@ SAVEABLE = ("labels", "overlay", "scores", "cutouts", "stages")
 
 _SHEET_FRAMES = 12
 _SHEET_WIDTH = 320
-# A score of one half is as likely as not; the merge uses the same bound.
+# Where a probability counts as yes in the black and white masks of the stages.
 _HALF = 0.5
 
 
@@ -57,7 +57,8 @@ def require_saveable(save: Iterable[str]) -> tuple[str, ...]:
 class FrameFiles:
     """Writes the files of one frame after another.
 
-    ``save`` what is wanted (``SAVEABLE``); ``panel`` the six-picture figure too. Label maps are
+    ``save`` what is wanted (``SAVEABLE``); ``panel`` the six-picture figure too, with the labels
+    that a merge at ``threshold`` gives before the filter. Label maps are
     always written, since the overlay is drawn from them: where nobody asked for them they lie
     among the run's own files.
     """
@@ -69,12 +70,14 @@ class FrameFiles:
         panel: bool,
         masks: ObjectMasks,
         scale: Scale,
+        threshold: float,
     ) -> None:
         self._layout = layout
         self._save = save
         self._panel = panel
         self._masks = masks
         self._scale = scale
+        self._threshold = threshold
         self._wide = needs_wide(masks.ids)
         self.labels = layout.labels if "labels" in save else layout.work / "labels"
 
@@ -106,9 +109,9 @@ class FrameFiles:
         if "stages" in self._save:
             self._write_stages(name, result)
         if self._panel:
-            before = self._scale.enlarge_labels(
-                merge(result.stages.refined, result.ids), result.stages.refined, result.ids
-            )
+            refined = result.stages.refined
+            before = merge(refined, result.ids, self._threshold)
+            before = self._scale.enlarge_labels(before, refined, result.ids)
             picture = panel(frame, self._masks.labels, before, labels)
             write_picture(self._layout.panel / f"{name}.png", picture)
         write_labels(self.labels / f"{name}.png", labels, self._wide)

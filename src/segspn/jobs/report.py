@@ -6,6 +6,7 @@ import json
 import platform
 import statistics
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ class RunSummary:
         objects = "1 object" if len(self.ids) == 1 else f"{len(self.ids)} objects"
         if self.was_finished:
             return f"{self.out} is finished already: {self.frames} frames, {objects}"
+        speed = f"{self.report['fps']:.2f} frames/s"
         resumed = f", resumed after frame {self.resumed_at}" if self.resumed_at else ""
-        return f"{self.out}: {self.frames} frames, {objects}, {self.report['fps']:.2f} frames/s{resumed}"
+        return f"{self.out}: {self.frames} frames, {objects}, {speed}{resumed}"
 
 
 def versions() -> dict[str, str]:
@@ -60,6 +62,28 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def installation() -> Iterator[str]:
+    """Lines that tell what this installation has: versions, devices, presets, weights."""
+    import torch
+
+    from segspn.presets import load_preset, preset_names
+    from segspn.weights import shipped
+
+    yield from (f"{name:8} {version}" for name, version in versions().items())
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append(f"cuda ({torch.cuda.get_device_name()})")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    yield f"devices  {', '.join(devices)}; {torch.get_num_threads()} threads"
+    yield "presets"
+    for name in preset_names():
+        yield f"  {name:10} {load_preset(name).description}"
+    yield "weights"
+    for file in shipped():
+        yield f"  {file.name:34} {file.stat().st_size / 2**20:6.1f} MiB"
 
 
 def timing_table(timings: Timings) -> dict[str, dict[str, float]]:

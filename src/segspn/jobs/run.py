@@ -131,7 +131,7 @@ def segment_video(
             require_same(layout.out, found.arguments, arguments)
             checkpoint = found
     resumed_at = checkpoint.done
-    files = FrameFiles(layout, wanted, panel, masks, scale)
+    files = FrameFiles(layout, wanted, panel, masks, scale, segmenter.preset.threshold)
     run = _Run(source, key, segmenter, scale, working, files, layout, checkpoint, overwrite)
     try:
         with progress_bar("Segmenting", len(source), resumed_at, progress) as advance:
