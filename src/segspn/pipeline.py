@@ -16,14 +16,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segspn.backbone import Frame, label_shares, load_backbone
+from segspn.backbone import Frame, label_shares
 from segspn.craf import Craf, build_craf, merge
 from segspn.errors import InputError
-from segspn.foreground import ForegroundStage, ParentNet, augmented_copies, embed
-from segspn.instance import InstanceStage
+from segspn.foreground import Samples
+from segspn.models import MODELS
 from segspn.presets import Preset, load_preset
-from segspn.spn import SpnRefiner
-from segspn.weights import load_weights
 
 STATE_VERSION = 1
 
@@ -82,11 +80,8 @@ class Segmenter:
     def __init__(self, preset: str | Preset = "default", device: str = "auto") -> None:
         self.preset = load_preset(preset)
         self.device = resolve_device(device)
-        self.backbone = load_backbone().to(self.device)
-        self.parent = ParentNet(self.backbone.channels)
-        load_weights(self.parent, "parent")
-        self.parent.eval().requires_grad_(False).to(self.device)
-        self.refiner = SpnRefiner.load(self.backbone, self.device)
+        self.model = MODELS[self.preset.model](self.preset, self.device)
+        self.refiner = self.model.refiner
 
     def session(self) -> Session:
         return Session(self)
@@ -128,14 +123,9 @@ class Session:
         started = time.perf_counter()
         seg, preset = self.segmenter, self.preset
         self._open(ids, labels.shape)
-        embeddings, shares = [], []
-        for image, warped in augmented_copies(pixels, labels, preset.augment, preset.seed):
-            frame = Frame(image, seg.device)
-            embeddings.append(embed(frame, seg.backbone, seg.parent))
-            shares.append(label_shares(warped, ids, seg.device))
-        samples, targets = torch.cat(embeddings), torch.stack(shares)
-        self.foreground.adapt(samples, targets, preset.seed)
-        self.instance.fit(samples, targets, preset.seed)
+        samples = Samples(pixels, labels, ids, preset.augment, preset.seed, seg.device)
+        self.foreground.adapt(samples, preset.seed)
+        self.instance.fit(samples, preset.seed)
         if self.craf is not None:
             self.craf.start(labels)
         self.index = 1
@@ -150,21 +140,20 @@ class Session:
             raise ValueError("annotate a frame before stepping")
         if pixels.shape[:2] != self.size:
             raise InputError(f"frame is {pixels.shape[:2]}, the annotated one {self.size} (H, W)")
-        seg, timings = self.segmenter, {}
+        seg, timings = self.segmenter, dict[str, float]()
         with _timed(timings, "backbone"):
             frame = Frame(pixels, seg.device)
-            frame.features(seg.backbone)
-            embedding = embed(frame, seg.backbone, seg.parent)
+            seg.model.prepare(frame)
         with _timed(timings, "foreground"):
-            foreground = self.foreground.predict(embedding)
+            foreground = self.foreground.predict(frame)
         with _timed(timings, "instance"):
-            coarse = self.instance.predict(embedding)
+            coarse = self.instance.predict(frame)
             coarse = self.foreground.keep_inside(coarse, foreground)
         with _timed(timings, "spn"):
             if self.preset.spn.enabled:
                 refined = seg.refiner.refine(frame, coarse)
             else:
-                refined = frame.crop(_to_full(coarse))
+                refined = _to_full(coarse, frame)
             scores = refined.cpu().numpy()
         with _timed(timings, "craf"):
             if self.craf is not None:
@@ -173,11 +162,11 @@ class Session:
             else:
                 final, labels = scores, merge(scores, self.ids, self.preset.threshold)
         with _timed(timings, "memory"):
-            self.instance.accept(embedding, label_shares(labels, self.ids, seg.device), self.index)
+            self.instance.accept(frame, label_shares(labels, self.ids, seg.device), self.index)
         self.index += 1
         stages = Stages(
-            frame.crop(_to_full(foreground[None]))[0].cpu().numpy(),
-            frame.crop(_to_full(coarse)).cpu().numpy(),
+            _to_full(foreground[None], frame)[0].cpu().numpy(),
+            _to_full(coarse, frame).cpu().numpy(),
             scores,
         )
         return Result(labels, final, self.ids, stages, timings)
@@ -232,19 +221,22 @@ class Session:
         return session
 
     def _open(self, ids: tuple[int, ...], size: tuple[int, ...]) -> None:
-        preset, parent = self.preset, self.segmenter.parent
+        preset, model = self.preset, self.segmenter.model
         self.ids = ids
         self.size = (size[0], size[1])
-        self.foreground = ForegroundStage(parent, preset.foreground)
-        self.instance = InstanceStage(parent, preset.instance, len(ids))
+        self.foreground = model.foreground(preset)
+        self.instance = model.instances(preset, len(ids))
         self.craf: Craf | None = None
         if preset.craf.enabled:
             self.craf = build_craf(preset.craf.parameters, ids)
 
 
-def _to_full(maps: Tensor) -> Tensor:
-    """Stride-4 maps ``(N, h, w)`` -> ``(N, 4h, 4w)``, bilinear."""
-    return F.interpolate(maps[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
+def _to_full(maps: Tensor, frame: Frame) -> Tensor:
+    """Maps ``(N, h, w)`` over the padded frame, of any stride -> ``(N, H, W)``, bilinear."""
+    size = frame.image.shape[-2:]
+    if maps.shape[-2:] != size:
+        maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return frame.crop(maps)
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

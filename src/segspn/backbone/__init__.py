@@ -6,18 +6,19 @@ from torch import nn
 
 from segspn.backbone.efficientnet_lite0 import EfficientNetLite0
 from segspn.backbone.frame import ALIGN, Frame, label_shares
+from segspn.backbone.resnet101 import ResNet101
 
-__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "label_shares", "load_backbone"]
+__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "ResNet101", "label_shares", "load_backbone"]
 
 
-def load_backbone() -> EfficientNetLite0:
-    """EfficientNet-Lite0 with the shipped ImageNet weights, fused for inference."""
+def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:
+    """EfficientNet-Lite0, fused for inference; by default with the shipped ImageNet weights."""
     import torch
 
     from segspn.weights import load_weights
 
     backbone = EfficientNetLite0()
-    load_weights(backbone, "efficientnet_lite0")
+    load_weights(backbone, weights)
     fused: EfficientNetLite0 = backbone.eval().fuse()
     nn.Module.requires_grad_(fused, False)
     return fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

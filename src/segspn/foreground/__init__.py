@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from segspn.foreground.augment import AugmentConfig, augmented_copies
+from segspn.foreground.augment import AugmentConfig, Samples, augmented_copies
+from segspn.foreground.finetune import FineTuneConfig
 from segspn.foreground.heads import FitConfig, HeadBank
-from segspn.foreground.model import ForegroundConfig, ForegroundStage, embed
+from segspn.foreground.model import ForegroundConfig, HeadForeground, embed
 from segspn.foreground.parent import ParentNet
+from segspn.foreground.resnetf import NetForeground, NetForegroundConfig, ResNetF
+from segspn.foreground.stage import ForegroundStage
 
 __all__ = [
     "AugmentConfig",
+    "FineTuneConfig",
     "FitConfig",
     "ForegroundConfig",
     "ForegroundStage",
     "HeadBank",
+    "HeadForeground",
+    "NetForeground",
+    "NetForegroundConfig",
     "ParentNet",
+    "ResNetF",
+    "Samples",
     "augmented_copies",
     "embed",
 ]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.foreground.parent import SUB, Head
+from segspn.foreground.stage import OnStep
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class HeadBank:
         config: FitConfig,
         seed: int,
         weights: Tensor | None = None,
+        on_step: OnStep | None = None,
     ) -> float:
         """Fine-tune in place on samples; deterministic for a seed. Returns the last loss.
 
@@ -67,6 +69,7 @@ class HeadBank:
         loss_value = 0.0
         with torch.inference_mode(False), torch.enable_grad():
             params = [p.clone().requires_grad_() for p in self.params]
+            self.params = [p.detach() for p in params]  # of one memory with those that learn
             optimiser = torch.optim.Adam(params, lr=config.lr)
             for step in range(config.steps):
                 for group in optimiser.param_groups:  # linear decay: settle at the end
@@ -82,7 +85,8 @@ class HeadBank:
                 loss.backward()
                 optimiser.step()
                 loss_value = loss.item()
-        self.params = [p.detach() for p in params]
+                if on_step is not None:
+                    on_step(step + 1)
         return loss_value
 
 

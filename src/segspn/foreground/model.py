@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from segspn.backbone.frame import Frame
+from segspn.backbone.frame import Frame, label_shares
+from segspn.foreground.augment import Samples
 from segspn.foreground.heads import FitConfig, HeadBank
 from segspn.foreground.parent import ParentNet
+from segspn.foreground.stage import ForegroundStage, OnStep
 
 
 @dataclass(frozen=True)
@@ -25,26 +27,26 @@ class ForegroundConfig:
     fit: FitConfig = field(default_factory=FitConfig)
 
 
-class ForegroundStage:
-    """``adapt`` once on the annotated frame's samples, then ``predict`` frame by frame."""
+class HeadForeground(ForegroundStage):
+    """The parent's head, adapted, over the frozen backbone's embedding (stride 4)."""
 
-    def __init__(self, parent: ParentNet, config: ForegroundConfig) -> None:
+    def __init__(
+        self, backbone: torch.nn.Module, parent: ParentNet, config: ForegroundConfig
+    ) -> None:
+        super().__init__(config.threshold)
         self.config = config
+        self.backbone, self.parent = backbone, parent
         self.bank = HeadBank(parent.head, 1)
 
-    def adapt(self, embeddings: Tensor, shares: Tensor, seed: int) -> None:
-        """``embeddings``: ``(M, C, h, w)``; ``shares``: ``(M, N, 2h, 2w)`` of all objects."""
+    def adapt(self, samples: Samples, seed: int, on_step: OnStep | None = None) -> None:
         if self.config.adapt:
+            embeddings, shares = embed_samples(samples, self.backbone, self.parent)
             union = shares.sum(1, keepdim=True).clamp(max=1.0)
-            self.bank.fit(embeddings, union, self.config.fit, seed)
+            self.bank.fit(embeddings, union, self.config.fit, seed, on_step=on_step)
 
-    def predict(self, embedding: Tensor) -> Tensor:
-        """Embedding ``(1, C, h, w)`` -> foreground probability ``(2h, 2w)``."""
-        return self.bank.run(embedding)[0, 0].sigmoid()
-
-    def keep_inside(self, scores: Tensor, foreground: Tensor) -> Tensor:
-        """Zero the scores ``(N, 2h, 2w)`` outside the foreground (paper section 2)."""
-        return scores * (foreground > self.config.threshold)
+    def predict(self, frame: Frame) -> Tensor:
+        """Foreground probability ``(Hp / 4, Wp / 4)``."""
+        return self.bank.run(embed(frame, self.backbone, self.parent))[0, 0].sigmoid()
 
     def state(self) -> dict[str, Tensor]:
         return {f"head{i}": p for i, p in enumerate(self.bank.params)}
@@ -56,4 +58,21 @@ class ForegroundStage:
 def embed(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
     """The parent's embedding ``(1, C, Hp / 8, Wp / 8)`` of a frame, computed once per frame."""
     made: Tensor = frame.once("embedding", lambda: parent.embed(frame.features(backbone)))
+    return made
+
+
+def embed_samples(
+    samples: Samples, backbone: torch.nn.Module, parent: ParentNet
+) -> tuple[Tensor, Tensor]:
+    """Embeddings ``(M, C, h, w)`` and label shares ``(M, N, 2h, 2w)`` of all samples, the annotated
+    frame first; computed once for both stages."""
+
+    def make() -> tuple[Tensor, Tensor]:
+        embeddings, shares = [], []
+        for image, labels in samples.copies:
+            embeddings.append(embed(Frame(image, samples.device), backbone, parent))
+            shares.append(label_shares(labels, samples.ids, samples.device))
+        return torch.cat(embeddings), torch.stack(shares)
+
+    made: tuple[Tensor, Tensor] = samples.once("embeddings", make)
     return made

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from segspn.instance.memory import Memory, MemoryConfig
-from segspn.instance.model import InstanceConfig, InstanceStage, compete
+from segspn.instance.model import HeadInstances, InstanceConfig, compete
+from segspn.instance.nets import NetInstanceConfig, NetInstances
+from segspn.instance.stage import InstanceStage
 
-__all__ = ["InstanceConfig", "InstanceStage", "Memory", "MemoryConfig", "compete"]
+__all__ = [
+    "HeadInstances",
+    "InstanceConfig",
+    "InstanceStage",
+    "Memory",
+    "MemoryConfig",
+    "NetInstanceConfig",
+    "NetInstances",
+    "compete",
+]

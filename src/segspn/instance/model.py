@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from segspn.backbone.frame import Frame
+from segspn.foreground.augment import Samples
 from segspn.foreground.heads import FitConfig, HeadBank
+from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import ParentNet
 from segspn.instance.memory import Memory, MemoryConfig, search_region
+from segspn.instance.stage import InstanceStage, OnObjectStep
 
 
 @dataclass(frozen=True)
@@ -30,24 +35,29 @@ class InstanceConfig:
     reach: int = 14
 
 
-class InstanceStage:
-    """``fit`` on the annotated frame's samples; then per frame ``predict`` and ``accept``."""
+class HeadInstances(InstanceStage):
+    """A head for each object and the memory, over the frozen backbone's embedding (stride 4)."""
 
-    def __init__(self, parent: ParentNet, config: InstanceConfig, count: int) -> None:
+    def __init__(
+        self, backbone: torch.nn.Module, parent: ParentNet, config: InstanceConfig, count: int
+    ) -> None:
         self.config = config
-        self.parent = parent
+        self.backbone, self.parent = backbone, parent
         self.bank = HeadBank(parent.head, count)
         self.memory = Memory(config.memory, float(parent.scale))
 
-    def fit(self, embeddings: Tensor, shares: Tensor, seed: int) -> None:
-        """``embeddings``: ``(M, C, h, w)``, the annotated frame first; ``shares`` ``(M, N, 2h, 2w)``."""
+    def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
+        embeddings, shares = embed_samples(samples, self.backbone, self.parent)
         if self.config.tune:
-            self.bank.fit(embeddings, shares, self.config.fit, seed)
+            everyone = tuple(range(len(samples.ids)))
+            told = None if on_step is None else partial(on_step, everyone)
+            self.bank.fit(embeddings, shares, self.config.fit, seed, on_step=told)
         self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
         self.last = shares[0]
 
-    def predict(self, embedding: Tensor) -> Tensor:
-        """Embedding ``(1, C, h, w)`` -> score maps ``(N, 2h, 2w)`` in 0..1; objects compete."""
+    def predict(self, frame: Frame) -> Tensor:
+        """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
+        embedding = embed(frame, self.backbone, self.parent)
         region = search_region(self.last, self.config.reach)
         memory = self.memory.read(self.parent.keys(embedding)[0], region)
         logits = self.config.memory_weight * torch.logit(memory, 1e-4)
@@ -56,21 +66,20 @@ class InstanceStage:
             logits = logits + self.config.head_weight * heads
         return compete(logits)
 
-    def accept(self, embedding: Tensor, shares: Tensor, index: int) -> None:
-        """Remember an output: ``shares`` ``(N, 2h, 2w)`` of the final label map of frame ``index``."""
+    def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
+        embedding = embed(frame, self.backbone, self.parent)
         self.memory.add(self.parent.keys(embedding)[0], shares, index, annotated=False)
         self.last = shares
 
     def state(self) -> dict[str, Tensor]:
         out = {f"head{i}": p for i, p in enumerate(self.bank.params)}
-        return out | {f"memory.{k}": v for k, v in self.memory.state().items()} | {
-            "last": self.last
-        }
+        out |= {f"memory.{k}": v for k, v in self.memory.state().items()}
+        return out | {"memory.last": self.last}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.bank.params = [state[f"head{i}"] for i in range(4)]
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
-        self.last = state["last"]
+        self.last = state["memory.last"]
 
 
 def compete(logits: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 import yaml
 
 from segspn.errors import InputError
-from segspn.foreground.augment import AugmentConfig
-from segspn.foreground.model import ForegroundConfig
-from segspn.instance.model import InstanceConfig
+from segspn.foreground import AugmentConfig, ForegroundConfig, NetForegroundConfig
+from segspn.instance import InstanceConfig, NetInstanceConfig
+from segspn.models import MODELS, LiteWeights, ResNet101Weights
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,30 @@ class CrafConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """Every choice of a run. ``seed`` makes online learning repeatable."""
+    """Every choice of a run. ``seed`` makes online learning, and random weights, repeatable.
+
+    ``model``: one of ``models.MODELS``; ``weights``, ``foreground`` and ``instance`` are of the types
+    that it reads, ValueError otherwise.
+    """
 
     name: str
     description: str = ""
     seed: int = 0
+    model: str = "lite"
+    weights: LiteWeights | ResNet101Weights = field(default_factory=LiteWeights)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    foreground: ForegroundConfig = field(default_factory=ForegroundConfig)
-    instance: InstanceConfig = field(default_factory=InstanceConfig)
+    foreground: ForegroundConfig | NetForegroundConfig = field(default_factory=ForegroundConfig)
+    instance: InstanceConfig | NetInstanceConfig = field(default_factory=InstanceConfig)
     spn: SpnConfig = field(default_factory=SpnConfig)
     craf: CrafConfig = field(default_factory=CrafConfig)
     threshold: float = 0.5  # merge: a score below is background
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise ValueError(f"unknown model {self.model!r}; choose one of {', '.join(MODELS)}")
+        for name, kind in MODELS[self.model].sections.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"model {self.model} needs {name} to be {kind.__name__}")
 
 
 def preset_names() -> list[str]:
@@ -71,13 +85,23 @@ def load_preset(name: str | Preset) -> Preset:
         raise InputError(f"{name}: not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: a preset is a mapping of names to values")
-    preset: Preset = _build(Preset, {"name": stem, **values}, str(name))
+    model = values.get("model", Preset.model)
+    # An unknown model is refused when the preset is built; any sections will do until then.
+    sections = MODELS[model if model in MODELS else Preset.model].sections
+    # Every section of the model, so that those the file leaves out get the model's own defaults.
+    given = {"name": stem, **dict.fromkeys(sections, {}), **values}
+    preset: Preset = _build(Preset, given, str(name), sections)
     return preset
 
 
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
-    """Values of a YAML mapping -> dataclass, checking names and types."""
-    hints = typing.get_type_hints(kind)
+def _build(
+    kind: type, values: dict[str, Any], where: str, sections: Mapping[str, type] | None = None
+) -> Any:
+    """Values of a YAML mapping -> dataclass, checking names and types.
+
+    ``sections``: types of fields that ``kind`` leaves open.
+    """
+    hints = {**typing.get_type_hints(kind), **(sections or {})}
     known = {f.name for f in dataclasses.fields(kind)}
     made: dict[str, Any] = {}
     for key, value in values.items():
@@ -96,4 +120,7 @@ def _build(kind: type, values: dict[str, Any], where: str) -> Any:
         ):
             raise InputError(f"{where}: {key} must be {hint.__name__}, not {value!r}")
         made[key] = value
-    return kind(**made)
+    try:
+        return kind(**made)
+    except ValueError as error:  # the dataclass's own checks
+        raise InputError(f"{where}: {error}") from error

@@ -33,37 +33,51 @@ class Propagation(nn.Module):
 
     def forward(self, scores: Tensor, gates: Tensor) -> Tensor:
         """Scores ``(B, N, h, w)`` in 0..1, gates ``(B, 4, 3, H, W)`` -> logits ``(B, N, H, W)``."""
-        size = gates.shape[-2:]
-        x = torch.logit(scores, 1e-4).clamp(-self.limit, self.limit)
-        if x.shape[-2:] != size:
-            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        x = scores
+        if self.domain == "logit":
+            x = torch.logit(x, 1e-4).clamp(-self.limit, self.limit)
+        if x.shape[-2:] != gates.shape[-2:]:
+            x = F.interpolate(x, size=gates.shape[-2:], mode="bilinear", align_corners=False)
+        y = propagate(x, gates, merge=self.merge, rounds=self.rounds)
         if self.domain == "score":
-            y = propagate(x.sigmoid(), gates, merge=self.merge, rounds=self.rounds)
             y = torch.logit(y, 1e-4)
-        else:
-            y = propagate(x, gates, merge=self.merge, rounds=self.rounds)
         return self.gain * y + self.bias
 
 
 class SpnRefiner(nn.Module):
-    """Guidance and propagation together: the SPN stage as the pipeline and ``refine`` use it."""
+    """Guidance and propagation together: the SPN stage as the pipeline and ``refine`` use it.
 
-    def __init__(self, backbone: nn.Module, guidance: LightGuidance, propagation: Propagation) -> None:
+    ``guidance`` reads the image and the features of ``backbone``, or, without one, the image alone.
+    """
+
+    def __init__(
+        self, backbone: nn.Module | None, guidance: nn.Module, propagation: Propagation
+    ) -> None:
         super().__init__()
         self.backbone, self.guidance, self.propagation = backbone, guidance, propagation
 
     @classmethod
-    def load(cls, backbone: EfficientNetLite0, device: torch.device | str) -> SpnRefiner:
-        """The shipped refiner; shares the backbone, so that features are computed once."""
-        guidance, propagation = LightGuidance(backbone.channels), Propagation()
-        load_weights(guidance, "spn_guidance")
-        load_weights(propagation, "spn_propagation")
-        refiner = cls(backbone, guidance, propagation).eval().requires_grad_(False)
+    def load(
+        cls,
+        backbone: EfficientNetLite0,
+        device: torch.device | str,
+        guidance: str = "spn_guidance",
+        propagation: str = "spn_propagation",
+    ) -> SpnRefiner:
+        """The light refiner, shipped weights by default; shares the backbone, so that features are
+        computed once."""
+        gates, applied = LightGuidance(backbone.channels), Propagation()
+        load_weights(gates, guidance)
+        load_weights(applied, propagation)
+        refiner = cls(backbone, gates, applied).eval().requires_grad_(False)
         return refiner.to(device)
 
     @torch.inference_mode()
     def refine(self, frame: Frame, scores: Tensor) -> Tensor:
         """Scores ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1."""
-        gates = self.guidance(frame.image, frame.features(self.backbone))
+        if self.backbone is None:
+            gates = self.guidance(frame.image)
+        else:
+            gates = self.guidance(frame.image, frame.features(self.backbone))
         logits = self.propagation(scores[None], gates)[0]
         return frame.crop(logits).sigmoid()

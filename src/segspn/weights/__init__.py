@@ -1,7 +1,11 @@
-"""Shipped weights: safetensors beside their model cards, loaded with checks."""
+"""Weights: shipped safetensors beside their model cards, and files of the user's; loaded with checks."""
 
 from __future__ import annotations
 
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +16,9 @@ from torch import Tensor, nn
 
 from segspn.errors import InputError
 
+RANDOM = "random"
+"""In place of a file: random weights, repeatable for the preset's seed."""
+
 
 def shipped() -> list[Path]:
     """The weight files in the package, sorted by name."""
@@ -20,10 +27,13 @@ def shipped() -> list[Path]:
 
 
 def weight_path(name: str) -> Path:
-    """Path of a shipped weight file by its stem; a name with a suffix is a path of the user's."""
+    """Path of a shipped weight file by its stem; a name with a suffix is a path of the user's.
+
+    Relative paths start from the folder ``SEGSPN_WEIGHTS`` of the environment, else the current one.
+    """
     path = Path(name)
     if path.suffix:
-        return path
+        return Path(os.environ.get("SEGSPN_WEIGHTS", "")) / path
     return Path(str(resources.files(__name__))) / f"{name}.safetensors"
 
 
@@ -40,8 +50,45 @@ def load_weights(module: nn.Module, name: str) -> None:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+    assign_weights(module, state, path)
+
+
+def read_state(name: str, what: str) -> tuple[Path, dict[str, Tensor]]:
+    """Path and tensors of a user's state dict: ``.safetensors``, or ``.pth``/``.pt`` of torch.save.
+
+    ``what``: what the file is to hold and where it comes from, for the InputError when it is missing,
+    damaged or no such thing.
+    """
+    path = weight_path(name)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: weights not found; needed: {what}; put it there, set SEGSPN_WEIGHTS to its "
+            f"folder, or write {RANDOM!r} in the preset for an untrained net"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return path, load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as e:
+        told = str(e).strip().split("\n")[0][:120]
+        raise InputError(f"{path}: not a readable weight file ({told}); needed: {what}") from e
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: holds no plain state dict of tensors; needed: {what}")
+    return path, state
+
+
+def assign_weights(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Copy ``state`` of the file ``path`` into a module; InputError unless it fits exactly."""
     check_state(module, state, path)
     module.load_state_dict({k: v.to(own.dtype) for (k, own), v in _paired(module, state)})
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Modules made inside start from the same random weights; torch's own generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def check_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -1,0 +1,163 @@
+"""The models a preset can be made of: one registry, name -> networks and the stages made of them.
+
+A model brings the learned stages 1 to 3 (foreground, instances, SPN) behind one interface, and the
+types of the preset's sections that it reads; what follows them is the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from segspn.backbone import Frame, load_backbone
+from segspn.backbone.convention import require_convention
+from segspn.foreground import (
+    ForegroundConfig,
+    ForegroundStage,
+    HeadForeground,
+    NetForeground,
+    NetForegroundConfig,
+    ParentNet,
+    ResNetF,
+    embed,
+)
+from segspn.instance import (
+    HeadInstances,
+    InstanceConfig,
+    InstanceStage,
+    NetInstanceConfig,
+    NetInstances,
+)
+from segspn.spn import Propagation, SpnRefiner
+from segspn.spn.guidance_vgg16 import Vgg16Guidance
+from segspn.weights import load_weights
+
+if TYPE_CHECKING:
+    from segspn.presets import Preset
+
+
+@dataclass(frozen=True)
+class LiteWeights:
+    """Shipped weights by name, or paths of files (see ``weights.weight_path``)."""
+
+    backbone: str = "efficientnet_lite0"
+    parent: str = "parent"
+    guidance: str = "spn_guidance"
+    propagation: str = "spn_propagation"
+
+
+@dataclass(frozen=True)
+class ResNet101Weights:
+    """Paths of files, or ``random`` (see ``ResNetF.load`` and ``Vgg16Guidance.load``).
+
+    ``backbone`` is read where ``parent`` is the fusion head alone or random, ``vgg`` where
+    ``guidance`` is random. The conventions say where each net's ImageNet weights once came from:
+    ``torchvision``, or ``caffe`` (see ``backbone.convention`` and ``ResNet101``).
+    """
+
+    backbone: str = "resnet101.pth"
+    parent: str = "resnetf.safetensors"
+    vgg: str = "vgg16.pth"
+    guidance: str = "guidance_vgg16.safetensors"
+    backbone_convention: str = "torchvision"
+    vgg_convention: str = "torchvision"
+
+    def __post_init__(self) -> None:
+        require_convention(self.backbone_convention)
+        require_convention(self.vgg_convention)
+
+
+class Model(ABC):
+    """Networks on a device, shared by any number of sessions, and the stages made of them.
+
+    ``sections``: the types of the preset's sections that the model reads.
+    """
+
+    sections: ClassVar[Mapping[str, type]]
+    refiner: SpnRefiner
+
+    @abstractmethod
+    def __init__(self, preset: Preset, device: torch.device) -> None:
+        """Load what ``preset.weights`` names."""
+
+    @abstractmethod
+    def prepare(self, frame: Frame) -> None:
+        """Compute what the stages share of a frame; ``frame`` keeps it."""
+
+    @abstractmethod
+    def foreground(self, preset: Preset) -> ForegroundStage:
+        """Stage 1 of a new session."""
+
+    @abstractmethod
+    def instances(self, preset: Preset, count: int) -> InstanceStage:
+        """Stage 2 of a new session with ``count`` objects."""
+
+
+class LiteModel(Model):
+    """EfficientNet-Lite0, frozen; heads and memory over one embedding; light guidance."""
+
+    sections = {
+        "weights": LiteWeights,
+        "foreground": ForegroundConfig,
+        "instance": InstanceConfig,
+    }
+
+    def __init__(self, preset: Preset, device: torch.device) -> None:
+        weights = preset.weights
+        assert isinstance(weights, LiteWeights)
+        self.backbone = load_backbone(weights.backbone).to(device)
+        self.parent = ParentNet(self.backbone.channels)
+        load_weights(self.parent, weights.parent)
+        self.parent.eval().requires_grad_(False).to(device)
+        self.refiner = SpnRefiner.load(
+            self.backbone, device, weights.guidance, weights.propagation
+        )
+
+    def prepare(self, frame: Frame) -> None:
+        embed(frame, self.backbone, self.parent)
+
+    def foreground(self, preset: Preset) -> ForegroundStage:
+        assert isinstance(preset.foreground, ForegroundConfig)
+        return HeadForeground(self.backbone, self.parent, preset.foreground)
+
+    def instances(self, preset: Preset, count: int) -> InstanceStage:
+        assert isinstance(preset.instance, InstanceConfig)
+        return HeadInstances(self.backbone, self.parent, preset.instance, count)
+
+
+class ResNet101Model(Model):
+    """The published networks: ResNet-101 with fused res3 to res5, one for the foreground and one for
+    each object; VGG-16 guidance, whose gates are applied to the scores and merged by a maximum."""
+
+    sections = {
+        "weights": ResNet101Weights,
+        "foreground": NetForegroundConfig,
+        "instance": NetInstanceConfig,
+    }
+
+    def __init__(self, preset: Preset, device: torch.device) -> None:
+        w = preset.weights
+        assert isinstance(w, ResNet101Weights)
+        self.parent = ResNetF.load(w.parent, w.backbone, w.backbone_convention, preset.seed)
+        self.parent.requires_grad_(False).to(device)
+        guidance = Vgg16Guidance.load(w.guidance, w.vgg, w.vgg_convention, preset.seed)
+        refiner = SpnRefiner(None, guidance, Propagation(domain="score", merge="max"))
+        self.refiner = refiner.eval().requires_grad_(False).to(device)
+
+    def prepare(self, frame: Frame) -> None:
+        """Nothing: each net looks at the image itself."""
+
+    def foreground(self, preset: Preset) -> ForegroundStage:
+        assert isinstance(preset.foreground, NetForegroundConfig)
+        return NetForeground(self.parent, preset.foreground)
+
+    def instances(self, preset: Preset, count: int) -> InstanceStage:
+        assert isinstance(preset.instance, NetInstanceConfig)
+        return NetInstances(self.parent, preset.instance, count)
+
+
+MODELS: Mapping[str, type[Model]] = {"lite": LiteModel, "resnet101": ResNet101Model}
