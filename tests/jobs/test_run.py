@@ -46,9 +46,7 @@ def test_default_output_is_davis_layout_overlay_sheet_and_report(clip):
     assert sorted(p.name for p in clip[2].iterdir()) == [
         "clip", "clip.mp4", "clip_sheet.png", "run.json",
     ]  # fmt: skip
-    assert [p.name for p in sorted((clip[2] / "clip").iterdir())] == [
-        f"{n:05d}.png" for n in range(12)
-    ]
+    assert [p.name for p in sorted((clip[2] / "clip").iterdir())] == [f"{n:05d}.png" for n in range(12)]
     video = open_source(clip[2] / "clip.mp4")
     assert len(video) == 12 and video.size == SIZE and video.fps == 24
 

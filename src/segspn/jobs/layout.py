@@ -90,6 +90,7 @@ class Layout:
             remove_numbered(folder)
         for file in (self.report, self.overlay, self.sheet):
             file.unlink(missing_ok=True)
+        remove_if_empty(self.stage("").parent)
         if self.work.is_dir():
             shutil.rmtree(self.work)
 
@@ -156,5 +157,10 @@ def remove_numbered(folder: Path) -> None:
     for file in folder.iterdir():
         if _OURS.fullmatch(file.name):
             file.unlink()
-    if not any(folder.iterdir()):
+    remove_if_empty(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that is there and holds nothing."""
+    if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

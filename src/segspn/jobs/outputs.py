@@ -126,9 +126,7 @@ class FrameFiles:
         self._write_scores(stage("coarse"), name, result.stages.coarse, result.ids)
         self._write_scores(stage("refined"), name, result.stages.refined, result.ids)
 
-    def _write_scores(
-        self, folder: Path, name: str, scores: np.ndarray, ids: tuple[int, ...]
-    ) -> None:
+    def _write_scores(self, folder: Path, name: str, scores: np.ndarray, ids: tuple[int, ...]) -> None:
         for object_id, score in zip(ids, scores, strict=True):
             write_score_map(folder / f"{name}_{object_id}.png", self._scale.enlarge(score))
 

@@ -171,9 +171,7 @@ class LabelMaps:
     all the frames, as in binary masks, which makes it object 1.
     """
 
-    def __init__(
-        self, folder: Path, names: Iterable[str], ids: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, names: Iterable[str], ids: tuple[int, ...] | None = None) -> None:
         self._folder = folder
         found: set[int] = set()
         for name in names:

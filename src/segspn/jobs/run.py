@@ -22,7 +22,7 @@ from segspn.jobs.checkpoint import (
     save_checkpoint,
 )
 from segspn.jobs.interrupt import CtrlC, Interrupted
-from segspn.jobs.layout import Layout, make_folders, require_writable, video_name
+from segspn.jobs.layout import Layout, make_folders, remove_if_empty, require_writable, video_name
 from segspn.jobs.outputs import FrameFiles, draw_overview, require_saveable
 from segspn.jobs.progress import progress_bar
 from segspn.jobs.report import (
@@ -225,8 +225,7 @@ class _Run:
         result = session.annotate(self._scale.shrink_frame(frame), self._labels)
         with self._ctrl_c.held():
             if advance is not None:
-                self._begin()
-                self._finish(self._key, frame, result, clock)
+                self._begin(frame, result, clock)
                 advance()
             self._session = session
         return session
@@ -247,12 +246,20 @@ class _Run:
                     self._save()
             advance()
 
-    def _begin(self) -> None:
-        """Make the folders: only now, when the first result is there and little can go wrong."""
+    def _begin(self, frame: np.ndarray, result: Result, clock: float) -> None:
+        """Make the folders and write the first frame: only now, when little can go wrong."""
         if self._overwrite:
             self._layout.clear()
-        make_folders(self._files.folders())
-        self._save()
+        new = not self._layout.out.exists()
+        try:
+            make_folders(self._files.folders())
+            self._save()
+            self._finish(self._key, frame, result, clock)
+        except InputError:  # a full disk: leave it as it was
+            if new:
+                self._layout.clear()
+                remove_if_empty(self._layout.out)
+            raise
 
     def _finish(self, index: int, frame: np.ndarray, result: Result, clock: float) -> None:
         self._files.write(self._source.names[index], frame, result, index == self._key)

@@ -59,9 +59,7 @@ class Scale:
             maps = np.stack(flat).reshape(*maps.shape[:-2], *self.full)
         return np.clip(maps, 0, 1)
 
-    def enlarge_labels(
-        self, labels: np.ndarray, scores: np.ndarray, ids: tuple[int, ...]
-    ) -> np.ndarray:
+    def enlarge_labels(self, labels: np.ndarray, scores: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:
         """A label map int32 (h, w) at the full size, its contours drawn by the scores.
 
         The scores are first held to the labels - a labelled pixel's score to at least one half,

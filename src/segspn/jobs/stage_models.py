@@ -168,8 +168,7 @@ def _loaded(session: Session, target: str, path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no readable model: make one with --fit ({told})") from error
     if made_for != target:
         raise InputError(
-            f"{path} is a model of {made_for or 'something else'}, not of {target}: "
-            "make one with --fit"
+            f"{path} is a model of {made_for or 'something else'}, not of {target}: make one with --fit"
         )
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in state.items()}:
         raise InputError(f"{path} was made with another preset: make it anew with --fit")
