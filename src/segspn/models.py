@@ -26,6 +26,7 @@ from segspn.foreground import (
     embed,
 )
 from segspn.instance import (
+    Decoder,
     HeadInstances,
     InstanceConfig,
     InstanceStage,
@@ -46,6 +47,7 @@ class LiteWeights:
 
     backbone: str = "efficientnet_lite0"
     parent: str = "parent"
+    decoder: str = "decoder"
     guidance: str = "spn_guidance"
     propagation: str = "spn_propagation"
 
@@ -113,6 +115,9 @@ class LiteModel(Model):
         self.parent = ParentNet(self.backbone.channels)
         load_weights(self.parent, weights.parent)
         self.parent.eval().requires_grad_(False).to(device)
+        self.decoder = Decoder(self.parent.trunk.width)
+        load_weights(self.decoder, weights.decoder)
+        self.decoder.eval().requires_grad_(False).to(device)
         self.refiner = SpnRefiner.load(
             self.backbone, device, weights.guidance, weights.propagation
         )
@@ -126,7 +131,7 @@ class LiteModel(Model):
 
     def instances(self, preset: Preset, count: int) -> InstanceStage:
         assert isinstance(preset.instance, InstanceConfig)
-        return HeadInstances(self.backbone, self.parent, preset.instance, count)
+        return HeadInstances(self.backbone, self.parent, self.decoder, preset.instance, count)
 
 
 class ResNet101Model(Model):

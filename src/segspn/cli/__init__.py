@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 import segspn
 from segspn.cli.evaluate import evaluate_app
 from segspn.cli.stage import stage_app
+from segspn.cli.train import train_app
 from segspn.cli.video import refine, segment
 from segspn.errors import InputError
 
@@ -86,4 +87,5 @@ app.command()(refine)
 app.add_typer(
     stage_app, name="stage", help="Run one stage alone, from files to files, on one video."
 )
+app.add_typer(train_app, name="train", help="Train the weights offline, on stills with masks.")
 app.add_typer(evaluate_app, name="evaluate", help="Score masks against the truth.")

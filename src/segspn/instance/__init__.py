@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from segspn.instance.decoder import Decoder
 from segspn.instance.memory import Memory, MemoryConfig
 from segspn.instance.model import HeadInstances, InstanceConfig, compete
 from segspn.instance.nets import NetInstanceConfig, NetInstances
 from segspn.instance.stage import InstanceStage
 
 __all__ = [
+    "Decoder",
     "HeadInstances",
     "InstanceConfig",
     "InstanceStage",

@@ -1,4 +1,4 @@
-"""Stage 2, instance recognition: per-object heads and appearance memory, fused into score maps."""
+"""Stage 2, instance recognition: per-object heads, appearance memory and decoder make score maps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from segspn.foreground.augment import Samples
 from segspn.foreground.heads import FitConfig, HeadBank
 from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import ParentNet
+from segspn.instance.decoder import Decoder
 from segspn.instance.memory import Memory, MemoryConfig, search_region
 from segspn.instance.stage import InstanceStage, OnObjectStep
 
@@ -21,9 +22,9 @@ from segspn.instance.stage import InstanceStage, OnObjectStep
 class InstanceConfig:
     """``tune=False`` skips first-frame fine-tuning: the paper's last row of Table 2.
 
-    ``head_weight`` and ``memory_weight`` scale the log-odds of the two sources before they are added;
-    heads are cut off at ``head_limit`` first, since fine-tuning makes them sure of what they have
-    never seen. ``reach``: how far, in cells of stride 8, objects may have moved since the last frame.
+    The decoder's log-odds (the memory's alone without ``decode``) and the head's, ``head_weight`` times,
+    are added; heads are cut off at ``head_limit`` first, since fine-tuning makes them sure of what they
+    have never seen. ``reach``: how far, in cells of stride 8, objects may have moved since a frame ago.
     """
 
     tune: bool = True
@@ -31,7 +32,7 @@ class InstanceConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     head_weight: float = 0.3
     head_limit: float = 4.0
-    memory_weight: float = 1.0
+    decode: bool = True
     reach: int = 14
 
 
@@ -39,10 +40,15 @@ class HeadInstances(InstanceStage):
     """A head for each object and the memory, over the frozen backbone's embedding (stride 4)."""
 
     def __init__(
-        self, backbone: torch.nn.Module, parent: ParentNet, config: InstanceConfig, count: int
+        self,
+        backbone: torch.nn.Module,
+        parent: ParentNet,
+        decoder: Decoder,
+        config: InstanceConfig,
+        count: int,
     ) -> None:
         self.config = config
-        self.backbone, self.parent = backbone, parent
+        self.backbone, self.parent, self.decoder = backbone, parent, decoder
         self.bank = HeadBank(parent.head, count)
         self.memory = Memory(config.memory, float(parent.scale))
 
@@ -60,7 +66,10 @@ class HeadInstances(InstanceStage):
         embedding = embed(frame, self.backbone, self.parent)
         region = search_region(self.last, self.config.reach)
         memory = self.memory.read(self.parent.keys(embedding)[0], region)
-        logits = self.config.memory_weight * torch.logit(memory, 1e-4)
+        if self.config.decode:
+            logits = self.decoder(embedding, memory[None], self.last[None])[0]
+        else:
+            logits = torch.logit(memory, 1e-4)
         if self.config.tune:
             heads = self.bank.run(embedding)[0].clamp(-self.config.head_limit, self.config.head_limit)
             logits = logits + self.config.head_weight * heads

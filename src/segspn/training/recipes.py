@@ -12,7 +12,9 @@ from segspn import __version__
 from segspn.backbone import load_backbone
 from segspn.data.stills import Stills
 from segspn.foreground import ParentNet
+from segspn.instance import Decoder
 from segspn.spn import LightGuidance, Propagation
+from segspn.training.decoder import DecoderTrainer, TrackedPairs, decoder_loss
 from segspn.training.loop import LoopConfig, train
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
 from segspn.training.spn import CoarsePairs, SpnTrainer, spn_loss
@@ -40,6 +42,7 @@ PARENT = Recipe(
     },
     LoopConfig(steps=1600, batch=8, lr=1e-3),
 )
+DECODER = replace(PARENT, loop=LoopConfig(steps=1500, batch=6, lr=2e-3, log_every=25))
 SPN = Recipe(
     {
         "voc_animals": 2.0,
@@ -68,6 +71,27 @@ def train_parent(
     trained = train(model.train(), data, parent_loss, loop, out, device)
     assert isinstance(trained, ParentTrainer)
     return _write(trained.parent, out / "parent.safetensors", loop)
+
+
+def train_decoder(
+    stills: Path,
+    out: Path,
+    parent: str = "parent",
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Path:
+    """Train the instance decoder on top of a trained parent (a shipped name or a file)."""
+    loop = _loop(DECODER, steps, seed)
+    data = TrackedPairs(Stills(stills, DECODER.sources), loop.steps * loop.batch, seed=seed)
+    torch.manual_seed(seed)
+    backbone = load_backbone()
+    parent_net = ParentNet(backbone.channels)
+    load_weights(parent_net, parent)
+    model = DecoderTrainer(backbone, parent_net, Decoder(parent_net.trunk.width))
+    trained = train(model.train(), data, decoder_loss, loop, out, device)
+    assert isinstance(trained, DecoderTrainer)
+    return _write(trained.decoder, out / "decoder.safetensors", loop)
 
 
 def train_spn(
