@@ -74,8 +74,8 @@ def test_mid_size_gradients() -> None:
 def test_more_maps_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     from segspn.spn import cpu
 
-    monkeypatch.setattr(cpu, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(cpu, "BLOCK_LEAST", 2)
+    monkeypatch.setattr(cpu, "BLOCK", 2)
+    monkeypatch.setattr(cpu, "GROUP_BYTES", 1)
     compare(*make((2, 5, 19, 33), torch.float64), 1, "max", True)
     compare(*make((2, 5, 19, 33), torch.float64), 1, "mean", True)
 

@@ -16,24 +16,49 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+_BYTE, _INT = ir.IntType(8), ir.IntType(32)
 
-def _transposer(merge: str, fetch: str) -> Any:
+
+def _fetch(builder: Any, at: Any) -> None:
+    kinds = [_BYTE.as_pointer(), _INT, _INT, _INT]
+    function = builder.module.declare_intrinsic(
+        "llvm.prefetch", [_BYTE.as_pointer()], ir.FunctionType(ir.VoidType(), kinds)
+    )
+    # for reading, into the second-level cache, data
+    builder.call(function, [at] + [ir.Constant(_INT, v) for v in (0, 2, 1)])
+
+
+@intrinsic
+def prefetch(typingctx, array, i, j, k):  # type: ignore[no-untyped-def]
+    """Fetch the cache line of array[i, j, k]; the indices may be outside the array."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        array = make_array(sig.args[0])(context, builder, args[0])
+        item = cgutils.get_item_pointer(context, builder, sig.args[0], array, list(args[1:]))
+        _fetch(builder, builder.bitcast(item, _BYTE.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, types.intp), codegen
+
+
+def _transposer(merge: str) -> Any:
     @intrinsic(prefer_literal=False)
-    def transpose_square(typingctx, target, i, j, source, k, l, ahead):  # type: ignore[no-untyped-def]
+    def transpose_square(  # type: ignore[no-untyped-def]
+        typingctx, target, i, j, source, k, l, target_ahead, source_ahead
+    ):
         """target[i + a, j + b] = source[k + b, l + a] for a, b < 64 bytes of elements; `max` keeps
-        the larger of old and new (NaN wins), `add` adds. Prefetches the rows of source or target,
-        whichever is `fetch`, `ahead` columns further on (which may be outside the array)."""
+        the larger of old and new (NaN wins), `add` adds. Fetches into the cache what lies so many
+        elements ahead (which may be outside the array)."""
         width = source.dtype.bitwidth // 8
         size = 64 // width
         index = types.intp
-        signature = types.void(target, index, index, source, index, index, index)
+        signature = types.void(target, index, index, source, index, index, index, index)
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            target, i, j, source, k, l, ahead = args
+            target, i, j, source, k, l, target_ahead, source_ahead = args
             target = make_array(sig.args[0])(context, builder, target)
             source = make_array(sig.args[3])(context, builder, source)
             vector = ir.VectorType(context.get_data_type(sig.args[3].dtype), size)
-            int32 = ir.IntType(32)
 
             def pointer(kind, array, row, r, column, to):  # type: ignore[no-untyped-def]
                 row = builder.add(row, ir.Constant(row.type, r))
@@ -41,26 +66,16 @@ def _transposer(merge: str, fetch: str) -> Any:
                 return builder.bitcast(item, to.as_pointer())
 
             def pick(lanes):  # type: ignore[no-untyped-def]
-                return ir.Constant(ir.VectorType(int32, size), lanes)
+                return ir.Constant(ir.VectorType(_INT, size), lanes)
 
-            byte = ir.IntType(8)
-            kinds = [byte.as_pointer(), int32, int32, int32]
-            prefetch = builder.module.declare_intrinsic(
-                "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), kinds)
-            )
             rows = []
             for r in range(size):
                 at = pointer(sig.args[3], source, k, r, l, vector)
                 rows.append(builder.load(at, align=width))
-                for end in (0, size - 1):  # a row of the square may lie in two cache lines
-                    if fetch == "source":
-                        there = builder.add(builder.add(l, ahead), ir.Constant(l.type, end))
-                        at = pointer(sig.args[3], source, k, r, there, byte)
-                    else:
-                        there = builder.add(builder.add(j, ahead), ir.Constant(j.type, end))
-                        at = pointer(sig.args[0], target, i, r, there, byte)
-                    # for reading, into the second-level cache, data
-                    builder.call(prefetch, [at] + [ir.Constant(int32, v) for v in (0, 2, 1)])
+                ahead = builder.add(l, source_ahead)
+                _fetch(builder, pointer(sig.args[3], source, k, r, ahead, _BYTE))
+                ahead = builder.add(j, target_ahead)
+                _fetch(builder, pointer(sig.args[0], target, i, r, ahead, _BYTE))
             half = 1
             while half < size:
                 low = pick([e + (size - half if e & half else 0) for e in range(size)])
@@ -90,7 +105,6 @@ def _transposer(merge: str, fetch: str) -> Any:
     return transpose_square
 
 
-transpose_load = _transposer("copy", "source")
-transpose_copy = _transposer("copy", "target")
-transpose_max = _transposer("max", "target")
-transpose_add = _transposer("add", "target")
+transpose_copy = _transposer("copy")
+transpose_max = _transposer("max")
+transpose_add = _transposer("add")
