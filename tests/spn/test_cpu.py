@@ -75,9 +75,9 @@ def test_more_maps_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     from segspn.spn import cpu
 
     monkeypatch.setattr(cpu, "BLOCK", 2)
-    monkeypatch.setattr(cpu, "GROUP_BYTES", 1)
-    compare(*make((2, 5, 19, 33), torch.float64), 1, "max", True)
-    compare(*make((2, 5, 19, 33), torch.float64), 1, "mean", True)
+    monkeypatch.setattr(cpu, "BLOCK_BYTES", 1)
+    for merge in ("max", "mean"):
+        compare(*make((2, 5, 19, 33), torch.float64), 1, merge, True)
 
 
 @pytest.mark.parametrize("gates_at", [(0.25, 0.5, 0.25), (-0.25, 0.5, -0.25), (0, 1, 0)])

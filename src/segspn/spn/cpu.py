@@ -1,11 +1,12 @@
 """The propagation on the CPU, forward and backward, for float32 and float64: the work and threads.
 
-The work is a few phases of independent jobs. Which jobs there are depends on the shapes, and the
-order in which results are added is fixed, so that the result does not depend on the threads.
-
-Jobs run on Python threads (the kernels release the GIL), and the caller works through the same
-queue. numba's own parallel loops spin at their barriers: fine on an idle machine, but beside torch's
-threads or another process they were measured to be up to a hundred times slower.
+- A job is a block of maps in all directions; with few maps, one vertical and one horizontal
+  direction (two jobs, equal work), or a single direction when there are threads for it. These write
+  maps of their own, merged at the end while still in cache. The order of the merge depends on
+  shapes alone, so the result does not depend on the number of threads.
+- Jobs run on Python threads (the kernels release the GIL), and the caller works through the same
+  queue. numba's own parallel loops spin at their barriers: fine on an idle machine, but beside
+  torch's threads or another process they were measured to be up to a hundred times slower.
 
 Importing this module imports numba; :mod:`segspn.spn.operator` does so at the first call.
 """
@@ -13,7 +14,8 @@ Importing this module imports numba; :mod:`segspn.spn.operator` does so at the f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -21,204 +23,93 @@ from typing import Any
 import numpy as np
 import torch
 
-from segspn.spn.kernels import ADD, COPY, MAX, scan, scan_back, share
-from segspn.spn.kernels import transpose as transpose_rows
+from segspn.spn.kernels import (
+    ALL,
+    LINES,
+    MAX,
+    MEAN,
+    backward_direction,
+    finish,
+    forward_direction,
+    winners,
+)
 
-BLOCK = 2  # maps that share a pass over the gates; with more of them the cache holds less of each
-GROUP_BYTES = 64 << 20  # gates of the batch entries that are worked on together
+BLOCK = 16  # maps propagated together at most, for each tile of gates
+BLOCK_BYTES = 8 << 20  # and in the backward, which has far more of them at hand
 SMALL = 1 << 14  # values below which waking another thread costs more than it saves
-PIECE = 256  # columns that one job joins; a multiple of the squares that are transposed
-STEPS = (1, -1, 1, -1)
-
-Job = Callable[[], Any]
+MODES = {"max": MAX, "mean": MEAN, "all": ALL}
 
 
 def forward(x: Any, gates: Any, merge: str, normalise: bool) -> Any:
     """One round. Arrays x (B, N, H, W) and gates (B, 4, 3, H, W), C-contiguous, float32 or float64,
     nothing empty; returns (B, N, H, W), or (B, 4, N, H, W) for ``all``."""
+    mode = MODES[merge]
     batch, count, height, width = x.shape
-    shape = (batch, 4, count, height, width) if merge == "all" else x.shape
-    out = np.empty(shape, x.dtype)
+    out = np.empty((batch, 4 if mode == ALL else 1, count, height, width), x.dtype)
     threads = _threads(x)
-    for entries in _groups(gates):
-        turned = np.empty((len(entries), 2, 3, width, height), x.dtype)
-        units = [
-            _Forward(x[b, block], gates[b], turned[i], _of(out, b, block, merge), merge, normalise)
-            for i, b in enumerate(entries)
-            for block in _blocks(count)
-        ]
-        first = _turn_jobs(gates[entries.start : entries.stop, :2], turned, COPY)
-        if len(units) >= threads:
-            _run(first, threads)
-            _run([unit.whole for unit in units], threads)
-        else:  # the same additions, in pieces
-            _run([unit.vertical for unit in units] + first + [unit.turn for unit in units], threads)
-            _run([partial(unit.sideways, d) for unit in units for d in (0, 1)], threads)
-            _run([partial(unit.join, c) for unit in units for c in range(0, width, PIECE)], threads)
-    return out
+    # Enough maps: all directions in one job, into one map. (Not a matter of threads: the order in
+    # which means are added depends on it.) Else two or four jobs, whose order is the same.
+    parts = 1 if batch * count >= 4 else 2 if threads < 4 else 4
+    block = min(count, BLOCK, -(-batch * count // threads))
+    jobs: list[Callable[[], None]] = []
+    for b in range(batch):
+        for n0 in range(0, count, block):
+            unit = slice(n0, n0 + block)
+            if mode == ALL:
+                for d in range(4):
+                    one = partial(_forward_part, x[b, unit], gates[b], out[b, d, unit], d, 4)
+                    jobs.append(partial(one, mode, normalise))
+            else:
+                jobs += _Unit(x[b, unit], gates[b], out[b, 0, unit], parts, mode, normalise).jobs()
+    _run(jobs, threads)
+    return out if mode == ALL else out[:, 0]
 
 
-class _Forward:
-    """A block of maps x (N, H, W) forward, with their gates (4, 3, H, W), of which the horizontal
-    ones are `turned` (2, 3, W, H), into `out` (N, H, W), or (4, N, H, W) for ``all``."""
+class _Unit:
+    """A block of maps in `parts` jobs; the one that ends last merges."""
 
-    def __init__(self, x: Any, gates: Any, turned: Any, out: Any, merge: str, normalise: bool):
-        self.x, self.gates, self.turned, self.out = x, gates, turned, out
-        self.apart, self.mean = merge == "all", merge == "mean"
-        self.mode, self.normalise = (ADD if self.mean else MAX), normalise
+    def __init__(self, x: Any, gates: Any, out: Any, parts: int, mode: int, normalise: bool):
+        self.x, self.gates, self.out = x, gates, out
+        self.parts, self.mode, self.normalise = parts, mode, normalise
+        self.lock, self.left = threading.Lock(), parts
+        self.maps: Any = None
 
-    def whole(self) -> None:
-        self.vertical()
-        self.turn()
-        self.sideways(0)
-        self.sideways(1)
-        for c in range(0, self.x.shape[2], PIECE):
-            self.join(c)
-        del self.side, self.x_turned
+    def jobs(self) -> list[Callable[[], None]]:
+        return [partial(self._job, p) for p in range(self.parts)]
 
-    def vertical(self) -> None:
-        down, up = self.out[2:] if self.apart else (self.out, self.out)
-        scan(self.x, self.gates[2], down, 1, COPY, self.normalise)
-        scan(self.x, self.gates[3], up, -1, COPY if self.apart else self.mode, self.normalise)
-
-    def turn(self) -> None:
-        count, height, width = self.x.shape
-        self.x_turned = np.empty((count, width, height), self.x.dtype)
-        self.side = np.empty((2, count, width, height), self.x.dtype)
-        _transpose(self.x_turned, self.x, COPY)
-
-    def sideways(self, d: int) -> None:
-        scan(self.x_turned, self.turned[d], self.side[d], STEPS[d], COPY, self.normalise)
-
-    def join(self, column: int) -> None:
-        """Bring some columns of the horizontal results into the map."""
-        stop = min(column + PIECE, self.x.shape[2])
-        if self.apart:
-            for d in (0, 1):
-                transpose_rows(self.out[d], self.side[d], COPY, column, stop)
-            return
-        one, other = self.side[:, :, column:stop]
-        (np.add if self.mean else np.maximum)(one, other, out=one)
-        transpose_rows(self.out, self.side[0], self.mode, column, stop)
-        if self.mean:
-            self.out[..., column:stop] *= self.x.dtype.type(0.25)
+    def _job(self, p: int) -> None:
+        with self.lock:
+            if self.maps is None:  # not before: only the units at work need them
+                self.maps = np.empty((self.parts - 1, *self.x.shape), self.x.dtype)
+        target = self.out if p == 0 else self.maps[p - 1]
+        _forward_part(self.x, self.gates, target, p, self.parts, self.mode, self.normalise)
+        with self.lock:
+            self.left -= 1
+            last = self.left == 0
+        if last:
+            finish(self.out, self.maps, self.mode)
+            self.maps = None
 
 
-def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tuple[Any, Any]:
-    """The gradients of x and gates, given that of :func:`forward`'s result; same requirements.
-
-    For a block of maps at a time the four directions are computed again (to keep them from the
-    forward would take four times the memory of x), then scanned back.
-    """
-    batch, count, height, width = x.shape
-    dx, dgates = np.empty_like(x), np.empty_like(gates)
-    threads = _threads(x)
-    for entries in _groups(gates):
-        turned = np.empty((len(entries), 2, 3, width, height), x.dtype)
-        dturned = np.empty_like(turned)
-        _run(_turn_jobs(gates[entries.start : entries.stop, :2], turned, COPY), threads)
-        for block in _blocks(count):
-            units = [
-                _Backward(
-                    _of(grad, b, block, merge), x[b, block], gates[b], turned[i], dx[b, block],
-                    dgates[b], dturned[i], merge, normalise, COPY if block.start == 0 else ADD,
-                )
-                for i, b in enumerate(entries)
-            ]  # fmt: skip
-            _run([job for u in units for job in (u.turn, partial(u.ahead, 2))], threads)
-            _run([partial(u.ahead, d) for u in units for d in (3, 0, 1)], threads)
-            _run([u.divide for u in units], threads)
-            _run([partial(u.back, d) for u in units for d in (0, 2)], threads)
-            _run([u.join for u in units], threads)
-        _run(_turn_jobs(dturned, dgates[entries.start : entries.stop, :2], COPY), threads)
-    return dx, dgates
-
-
-class _Backward:
-    """A block of maps back; arguments as for `_Forward`, and their gradients."""
-
-    def __init__(
-        self, grad: Any, x: Any, gates: Any, turned: Any, dx: Any, dgates: Any, dturned: Any,
-        merge: str, normalise: bool, gates_mode: int,
-    ):  # fmt: skip
-        self.grad, self.x, self.dx, self.merge = grad, x, dx, merge
-        self.gates = (*turned, *gates[2:])
-        self.dgates = (*dturned, *dgates[2:])
-        self.normalise, self.gates_mode = normalise, gates_mode
-
-    def turn(self) -> None:
-        count, height, width = self.x.shape
-        self.x_turned = np.empty((count, width, height), self.x.dtype)
-        self.dx_turned = np.empty_like(self.x_turned)
-        self.results = [np.empty_like(self.x_turned if d < 2 else self.x) for d in range(4)]
-        _transpose(self.x_turned, self.x, COPY)
-
-    def ahead(self, d: int) -> None:
-        x = self.x_turned if d < 2 else self.x
-        scan(x, self.gates[d], self.results[d], STEPS[d], COPY, self.normalise)
-
-    def divide(self) -> None:
-        """The gradients that go to the four directions; the horizontal ones turned."""
-        if self.merge == "all":
-            sides = [np.empty_like(self.x_turned) for _ in range(2)]
-            for d in (0, 1):
-                _transpose(sides[d], self.grad[d], COPY)
-            self.grads = [*sides, *self.grad[2:]]
-            return
-        vertical, sideways = self.grad, self.grad
-        if self.merge == "max":
-            vertical, sideways = np.empty_like(self.x), np.empty_like(self.x)
-            _transpose(sideways, self.results[0], COPY)
-            _transpose(sideways, self.results[1], MAX)
-            share(self.grad, self.results[2], self.results[3], sideways, vertical)
-        side = np.empty_like(self.x_turned)
-        _transpose(side, sideways, COPY)
-        self.grads = [side, side, vertical, vertical]
-
-    def back(self, first: int) -> None:
-        """Directions `first` and the opposite one."""
-        x, dx = (self.x_turned, self.dx_turned) if first < 2 else (self.x, self.dx)
-        scale = x.dtype.type(0.25 if self.merge == "mean" else 1)
-        for d, other, x_mode in ((first, first + 1, COPY), (first + 1, first, ADD)):
-            scan_back(
-                self.grads[d], x, self.results[d], self.results[other], self.gates[d], dx,
-                self.dgates[d], STEPS[d], x_mode, self.gates_mode, self.merge == "max", scale,
-                self.normalise,
-            )  # fmt: skip
-
-    def join(self) -> None:
-        _transpose(self.dx, self.dx_turned, ADD)
-
-
-def _transpose(target: Any, source: Any, mode: int) -> None:
-    transpose_rows(target, source, mode, 0, source.shape[1])
-
-
-def _of(maps: Any, b: int, block: slice, merge: str) -> Any:
-    return maps[b, :, block] if merge == "all" else maps[b, block]
-
-
-def _blocks(count: int) -> list[slice]:
-    return [slice(n, min(count, n + BLOCK)) for n in range(0, count, BLOCK)]
-
-
-def _groups(gates: Any) -> list[range]:
-    batch, size = len(gates), max(1, GROUP_BYTES // gates[0].nbytes)
-    return [range(b, min(batch, b + size)) for b in range(0, batch, size)]
-
-
-def _turn_jobs(source: Any, target: Any, mode: int) -> list[Job]:
-    """Transpose arrays (B, 2, 3, ..): a job for each direction and gate."""
-    return [
-        partial(_transpose, target[b, d, j : j + 1], source[b, d, j : j + 1], mode)
-        for b in range(len(source))
-        for d in range(2)
-        for j in range(3)
-    ]
+def _forward_part(
+    x: Any, gates: Any, target: Any, p: int, parts: int, mode: int, normalise: bool
+) -> None:
+    """The directions of part p, merged into `target`."""
+    tiles = _scratch(x, 6)
+    carry = np.empty((len(x), tiles.shape[2]), x.dtype)
+    # the vertical direction first: it writes the map without a detour
+    for d in range(p + 4 - parts, -1, -parts):
+        start = d + parts > 3
+        forward_direction(x, gates[d], target, d, start, mode, normalise, tiles[:3], *tiles[3:], carry)
 
 
 def _threads(x: Any) -> int:
     return 1 if x.size < SMALL else torch.get_num_threads()
+
+
+def _scratch(x: Any, tiles: int) -> Any:
+    length = max(x.shape[-2:]) // 16 * 16 + 16
+    return np.empty((tiles, LINES, length), x.dtype)
 
 
 _pool: ThreadPoolExecutor | None = None
@@ -232,11 +123,11 @@ def _forget_pool() -> None:
 os.register_at_fork(after_in_child=_forget_pool)  # a forked child has none of the threads
 
 
-def _run(jobs: list[Job], threads: int) -> None:
+def _run(jobs: Iterable[Callable[[], None]], threads: int) -> None:
     """Do all jobs on up to `threads` threads, one of which is the caller's: a helper that the
     machine has no time for is not waited for."""
     global _pool
-    queue = iter(jobs)
+    queue = iter(list(jobs))
 
     def drain() -> None:
         for job in queue:
@@ -251,3 +142,96 @@ def _run(jobs: list[Job], threads: int) -> None:
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
+
+
+def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tuple[Any, Any]:
+    """The gradients of x and gates, given that of :func:`forward`'s result; same requirements.
+
+    For a block of maps of some batch entries at a time, the four directions are computed again (to
+    keep them from the forward would take four times the memory of x), then scanned back.
+    """
+    mode = MODES[merge]
+    batch, count, height, width = x.shape
+    if mode != ALL:
+        grad = grad[:, None]
+    dx, dgates = np.empty_like(x), np.empty_like(gates)
+    threads, size = _threads(x), height * width * x.itemsize
+    parts = 4 if threads >= 4 and batch * 2 < threads else 2
+    block = min(count, max(4, BLOCK_BYTES // size))
+    group = max(1, threads // parts, BLOCK_BYTES // (block * size))
+    for b0 in range(0, batch, group):
+        for n0 in range(0, count, block):
+            unit = slice(n0, n0 + block)
+            works = [
+                _Back(
+                    grad[b, :, unit],
+                    x[b, unit],
+                    gates[b],
+                    dx[b, unit],
+                    dgates[b],
+                    parts,
+                    mode,
+                    normalise,
+                    n0 > 0,
+                )
+                for b in range(b0, min(batch, b0 + group))
+            ]
+            _run([partial(w.ahead, d) for w in works for d in range(4)], threads)
+            if mode == MAX:
+                _run([w.choose for w in works], threads)
+            _run([partial(w.back, p) for w in works for p in range(parts)], threads)
+            _run([w.finish for w in works], threads)
+    return dx, dgates
+
+
+class _Back:
+    """The backward of one block of maps, as jobs."""
+
+    def __init__(
+        self,
+        grad: Any,
+        x: Any,
+        gates: Any,
+        dx: Any,
+        dgates: Any,
+        parts: int,
+        mode: int,
+        normalise: bool,
+        add: bool,
+    ):
+        self.grad, self.x, self.gates, self.dx, self.dgates = grad, x, gates, dx, dgates
+        self.parts, self.mode, self.normalise, self.add = parts, mode, normalise, add
+        self.results = np.empty((4, *x.shape), x.dtype)
+        self.maps = np.empty((parts - 1, *x.shape), x.dtype)
+        self.winners = np.empty(x.shape, x.dtype)
+
+    def ahead(self, d: int) -> None:
+        _forward_part(self.x, self.gates, self.results[d], d, 4, self.mode, self.normalise)
+
+    def choose(self) -> None:
+        winners(self.winners, self.results)
+
+    def back(self, p: int) -> None:
+        tiles = _scratch(self.x, 16)
+        carry = np.empty((len(self.x), tiles.shape[2]), self.x.dtype)
+        dx = self.dx if p == 0 else self.maps[p - 1]
+        for d in range(p + 4 - self.parts, -1, -self.parts):
+            backward_direction(
+                self.grad[d if self.mode == ALL else 0],
+                self.x,
+                self.results[d],
+                self.gates[d],
+                self.winners,
+                dx,
+                self.dgates[d],
+                d,
+                d + self.parts > 3,
+                self.add,
+                self.mode,
+                self.normalise,
+                tiles,
+                carry,
+            )
+
+    def finish(self) -> None:
+        finish(self.dx, self.maps, ALL)

@@ -1,14 +1,14 @@
-"""The numba kernels of :mod:`segspn.spn.cpu`: a scan forward, a scan back, transposition, merging.
+"""The numba kernels of :mod:`segspn.spn.cpu`: one direction forward, one direction back, merging.
 
 The equations are those of :mod:`segspn.spn.reference`. What makes them fast:
 
-- Scans know one layout only, ``(.., T, L)``: line after line, contiguous, so that SIMD runs along
-  the line. For the horizontal directions maps and gates are transposed as a whole.
-- The gates of a line are read once for a block of maps, and normalised on the way.
+- Every scan walks lines that are contiguous in memory, so that SIMD runs along the line. For the
+  horizontal directions a line is a column: a tile of `LINES` columns is transposed into scratch
+  that stays in the second-level cache, scanned there, and the result is transposed back.
+- Gates are read once for a block of maps, and normalised on the way. One map alone normalises
+  inside the scan itself; more maps share a tile of normalised gates.
 - Inner loops have one store stream each: with more, LLVM gives up proving that they don't overlap,
   and leaves them scalar.
-- Lines are addressed as an array and indices. A view of each would count references, atomically,
-  which takes as long as the line itself.
 
 numba's cache looks at this file alone: after a change in `transpose.py`, touch this one.
 """
@@ -17,267 +17,391 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
-from segspn.spn.transpose import prefetch, transpose_add, transpose_copy, transpose_max
+from segspn.spn.transpose import (
+    prefetch,
+    transpose_add,
+    transpose_copy,
+    transpose_load,
+    transpose_max,
+)
 
-COPY, MAX, ADD = 0, 1, 2
+LINES = 16  # lines of a tile: a cache line of float32 when columns are transposed
+MAX, MEAN, ALL = 0, 1, 2
 
 # No "fast" beyond fused multiply-add: NaN and infinity in the input must come out.
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 _jit = njit(cache=True, **_options)
+# Lines are given as an array and a row: to make a view of each would count references, atomically,
+# which takes as long as the line itself.
 _line_jit = njit(forceinline=True, **_options)
 
 
-@_line_jit
-def _merged(old, new, mode):
-    if mode == MAX:
-        return new if new > old or new != new else old  # NaN wins, as in torch.max
-    return old + new if mode == ADD else new
+# --- lines ----------------------------------------------------------------------------------------
 
 
 @_line_jit
-def _put(out, n, r, line, k, q, mode):
-    """Line q of map k of `line` into line r of map n of `out`."""
-    length = out.shape[2]
-    # a loop for each mode: LLVM does not always take the choice out of the loop by itself
-    if mode == COPY:
-        for l in range(length):
-            out[n, r, l] = line[k, q, l]
-    elif mode == MAX:
-        for l in range(length):
-            out[n, r, l] = _merged(out[n, r, l], line[k, q, l], MAX)
-    else:
-        for l in range(length):
-            out[n, r, l] += line[k, q, l]
-
-
-@_jit
-def transpose(target, source, mode, start, stop):
-    """target (N, W, H) = source (N, H, W) transposed, or merged with it: the source's rows from
-    `start` to `stop`."""
-    count, _, width = source.shape
-    square = 64 // source.itemsize
-    wide = 4 * square  # columns at a time: a few lines of cache in each of the source's pages
-    rows, columns = start + (stop - start) // square * square, width // square * square
-    for n in range(count):
-        for first in range(0, columns, wide):
-            for r in range(start, rows, square):
-                for c in range(first, min(columns, first + wide), square):
-                    to, of = target[n], source[n]
-                    ahead = 2 * square
-                    if mode == COPY:
-                        transpose_copy(to, c, r, of, r, c, ahead, ahead * width)
-                    elif mode == MAX:
-                        transpose_max(to, c, r, of, r, c, ahead, ahead * width)
-                    else:
-                        transpose_add(to, c, r, of, r, c, ahead, ahead * width)
-        for r in range(start, stop):
-            for c in range(columns if r < rows else 0, width):
-                target[n, c, r] = _merged(target[n, c, r], source[n, r, c], mode)
-
-
-@_line_jit
-def _fetch_line(maps, n, r):
-    """The hardware follows rising addresses by itself; from line to line backwards it has to be
-    told, or each line starts with misses: twice the time in all."""
-    for l in range(0, maps.shape[2], 64 // maps.itemsize):
-        prefetch(maps, n, r, l)
-
-
-# --- forward --------------------------------------------------------------------------------------
-
-
-@_line_jit
-def _pixel(x, xr, prev, pr, g, r, n, l, normalise):  # one pixel, whatever neighbours it has
+def _pixel(x, xr, prev, pr, g, r, l, length, normalise):  # one pixel, whatever neighbours it has
     one = x.dtype.type(1)
-    a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[n, xr, l]
-    step = b * (prev[n, pr, l] - v)
+    a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
+    step = b * (prev[pr, l] - v)
     if l > 0:
-        step += a * (prev[n, pr, l - 1] - v)
-    if l + 1 < x.shape[2]:
-        step += c * (prev[n, pr, l + 1] - v)
+        step += a * (prev[pr, l - 1] - v)
+    if l + 1 < length:
+        step += c * (prev[pr, l + 1] - v)
     if normalise:
         step *= one / max(one, abs(a) + abs(b) + abs(c))
     return v + step
 
 
 @_line_jit
-def _line(h, hr, x, r, prev, pr, g, n, normalise):
-    """h = x + sum_j g_j (prev[l + j] - x)."""
-    one, last = x.dtype.type(1), x.shape[2] - 1
-    h[n, hr, 0] = _pixel(x, r, prev, pr, g, r, n, 0, normalise)
-    for l in range(1, last):
-        a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[n, r, l]
-        step = a * (prev[n, pr, l - 1] - v) + b * (prev[n, pr, l] - v)
-        step += c * (prev[n, pr, l + 1] - v)
-        if normalise:
-            step *= one / max(one, abs(a) + abs(b) + abs(c))
-        h[n, hr, l] = v + step
-    h[n, hr, last] = _pixel(x, r, prev, pr, g, r, n, last, normalise)
+def _line(h, hr, x, xr, prev, pr, g, r, length, normalise):
+    """h = x + sum_j g_j (prev[l + j] - x), the gates being normalised or not."""
+    one = x.dtype.type(1)
+    h[hr, 0] = _pixel(x, xr, prev, pr, g, r, 0, length, normalise)
+    if normalise:
+        for l in range(1, length - 1):
+            a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
+            step = a * (prev[pr, l - 1] - v) + b * (prev[pr, l] - v) + c * (prev[pr, l + 1] - v)
+            h[hr, l] = v + step * (one / max(one, abs(a) + abs(b) + abs(c)))
+    else:
+        for l in range(1, length - 1):
+            a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
+            step = a * (prev[pr, l - 1] - v) + b * (prev[pr, l] - v) + c * (prev[pr, l + 1] - v)
+            h[hr, l] = v + step
+    h[hr, length - 1] = _pixel(x, xr, prev, pr, g, r, length - 1, length, normalise)
+
+
+@_line_jit
+def _copy(out, r, line, q, length):
+    for l in range(length):
+        out[r, l] = line[q, l]
+
+
+@_line_jit
+def _merge(out, r, line, q, length, mode):
+    if mode == MAX:
+        for l in range(length):
+            u, v = out[r, l], line[q, l]
+            out[r, l] = v if v > u or v != v else u  # NaN wins, as in torch.max
+    else:
+        for l in range(length):
+            out[r, l] += line[q, l]
+
+
+# --- tiles ----------------------------------------------------------------------------------------
+
+
+@_line_jit
+def _ahead(n, count, maps, step, columns):
+    """How far from a tile of map n the one is that should be fetched meanwhile: the same tile of
+    the next map, after the last the next tile of the first; with one map, the next tile but one.
+    In elements: maps are contiguous, so that a column beyond the map is a row further on."""
+    _, height, width = maps.shape
+    if count == 1:
+        return 2 * step * (LINES if columns else width)
+    tile = step * LINES * (1 if columns else width)
+    return height * width if n + 1 < count else tile - n * height * width
+
+
+@_line_jit
+def _fetch_line(maps, r, ahead):
+    """What is `ahead` elements from line r. The hardware follows rising addresses by itself; going
+    back, or from map to map, it has to be told, or each line starts with misses."""
+    for l in range(ahead, ahead + maps.shape[1], 64 // maps.itemsize):
+        prefetch(maps, r, l)  # type: ignore[call-arg]
 
 
 @_jit
-def scan(x, gates, out, step, mode, normalise):
-    """One direction of maps x (N, T, L) with gates (3, T, L) into out (N, T, L); `step` is 1 from
-    the first line to the last, -1 back. `mode` says how to merge with what is in `out`."""
-    count, lines, length = x.shape
-    pair = np.empty((count, 2, length), x.dtype)
-    for i in range(lines):
-        r = i if step == 1 else lines - 1 - i
-        if step == -1:
-            for j in range(3):
-                _fetch_line(gates, j, r - 2)
-        for n in range(count):
-            if step == -1:
-                _fetch_line(x, n, r - 2)
-                _fetch_line(out, n, r - 2)
-            if mode == COPY:
-                if i == 0:
-                    _put(out, n, r, x, n, r, COPY)
-                else:
-                    _line(out, r, x, r, out, r - step, gates, n, normalise)
+def _columns(tile, source, first, count, height, width, ahead):
+    """tile[i, r] = source[r, first + i]; columns outside the map are left alone. What is
+    `ahead` columns further on is fetched meanwhile."""
+    square = 64 // tile.itemsize
+    whole = height // square * square
+    if first >= 0 and first + LINES <= width and count == LINES:
+        for r in range(0, whole, square):
+            for i in range(0, LINES, square):
+                transpose_load(tile, i, r, source, r, first + i, ahead)
+    else:
+        whole = 0
+    for r in range(whole, height):
+        for i in range(max(0, -first), min(count, width - first)):
+            tile[i, r] = source[r, first + i]
+
+
+@_jit
+def _columns_back(target, tile, first, count, height, start, mode, ahead):
+    """The inverse of `_columns`; merges into what is there unless `start`."""
+    square = 64 // tile.itemsize
+    whole = height // square * square if count == LINES else 0
+    for r in range(0, whole, square):
+        for i in range(0, LINES, square):
+            if start:
+                transpose_copy(target, r, first + i, tile, i, r, ahead)
+            elif mode == MAX:
+                transpose_max(target, r, first + i, tile, i, r, ahead)
             else:
-                if i == 0:
-                    _put(pair, n, 0, x, n, r, COPY)
+                transpose_add(target, r, first + i, tile, i, r, ahead)
+    for r in range(whole, height):
+        for i in range(count):
+            u, v = target[r, first + i], tile[i, r]
+            if start:
+                target[r, first + i] = v
+            elif mode == MAX:
+                target[r, first + i] = v if v > u or v != v else u
+            else:
+                target[r, first + i] = u + v
+
+
+@_jit
+def _gates(tile, factor, gates, first, count, horizontal, normalise, step):
+    """The gates (3, H, W) of `count` lines into `tile` (3, LINES, ..); if `normalise`, times
+    `factor` = 1 / max(1, s), which is negative where s < 1, so that the backward can tell."""
+    _, height, width = gates.shape
+    length = height if horizontal else width
+    for j in range(3):
+        if horizontal:
+            _columns(tile[j], gates[j], first, count, height, width, _ahead(0, 1, gates, step, True))
+        else:
+            for i in range(count):
+                _copy(tile[j], i, gates[j], first + i, length)
+    if normalise:
+        one = tile.dtype.type(1)
+        for i in range(count):
+            for l in range(length):
+                s = abs(tile[0, i, l]) + abs(tile[1, i, l]) + abs(tile[2, i, l])
+                factor[i, l] = -one if s < one else one / s
+            for j in range(3):
+                for l in range(length):
+                    tile[j, i, l] *= abs(factor[i, l])
+
+
+# --- forward --------------------------------------------------------------------------------------
+
+
+@_jit
+def forward_direction(x, gates, out, d, start, mode, normalise, g_tile, s_tile, x_tile, h_tile, carry):
+    """One direction of maps x (N, H, W) with gates (3, H, W) into out (N, H, W)."""
+    count, height, width = x.shape
+    horizontal = d < 2
+    lines, length = (width, height) if horizontal else (height, width)
+    step = 1 if d % 2 == 0 else -1
+    tiles = (lines + LINES - 1) // LINES
+    shared = normalise and count > 1
+    for k in range(tiles):
+        first = (k if step == 1 else tiles - 1 - k) * LINES
+        size = min(LINES, lines - first)
+        g, g_row = gates, first
+        if horizontal or shared:
+            _gates(g_tile, s_tile, gates, first, size, horizontal, shared, step)
+            g, g_row = g_tile, 0
+        for n in range(count):
+            ahead = _ahead(n, count, x, step, horizontal)
+            xs, x_row, h, h_row = x[n], first, out[n], first
+            if horizontal:
+                _columns(x_tile, xs, first, size, height, width, ahead)
+                xs, x_row = x_tile, 0
+            if horizontal or not start:
+                h, h_row = h_tile, 0
+            for i in range(size):
+                m = i if step == 1 else size - 1 - i
+                if not horizontal and (count > 1 or step == -1):
+                    _fetch_line(x[n], first + m, ahead)
+                    _fetch_line(out[n], first + m, ahead)
+                    if not shared:
+                        for j in range(3):
+                            _fetch_line(gates[j], first + m, ahead)
+                if k == 0 and i == 0:
+                    _copy(h, h_row + m, xs, x_row + m, length)
+                elif i == 0:
+                    fused = normalise and not shared
+                    _line(h, h_row + m, xs, x_row + m, carry, n, g, g_row + m, length, fused)
                 else:
-                    _line(pair, i % 2, x, r, pair, 1 - i % 2, gates, n, normalise)
-                _put(out, n, r, pair, n, i % 2, mode)
+                    fused = normalise and not shared
+                    q = h_row + m - step
+                    _line(h, h_row + m, xs, x_row + m, h, q, g, g_row + m, length, fused)
+            _copy(carry, n, h, h_row + (size - 1 if step == 1 else 0), length)
+            if horizontal:
+                _columns_back(out[n], h, first, size, height, start, mode, ahead)
+            elif not start:
+                for m in range(size):
+                    _merge(out[n], first + m, h, m, length, mode)
+
+
+@_jit
+def finish(out, maps, mode):
+    """Merge `maps` (P - 1, N, H, W), the parts but the first, into `out` (N, H, W), the first; the
+    additions are in the same order for two parts as for four. With one part there is no other."""
+    count, height, width = out.shape
+    for n in range(count):
+        o = out[n]
+        for r in range(height):
+            if len(maps) == 1:
+                _merge(o, r, maps[0, n], r, width, mode)
+            elif len(maps) == 3:
+                _merge(o, r, maps[1, n], r, width, mode)
+                _merge(maps[0, n], r, maps[2, n], r, width, mode)
+                _merge(o, r, maps[0, n], r, width, mode)
+            if mode == MEAN:
+                for l in range(width):
+                    o[r, l] *= o.dtype.type(0.25)
 
 
 # --- backward -------------------------------------------------------------------------------------
 
 
+@_line_jit
+def _pull(error, r, after, q, g, k, length):
+    """error[l] += sum_j g_j[l - j] after[l - j]: what the next line took from this one."""
+    if length == 1:
+        error[r, 0] += g[1, k, 0] * after[q, 0]
+        return
+    e = length - 1
+    error[r, 0] += g[1, k, 0] * after[q, 0] + g[0, k, 1] * after[q, 1]
+    for l in range(1, e):
+        error[r, l] += (
+            g[0, k, l + 1] * after[q, l + 1]
+            + g[1, k, l] * after[q, l]
+            + g[2, k, l - 1] * after[q, l - 1]
+        )
+    error[r, e] += g[1, k, e] * after[q, e] + g[2, k, e - 1] * after[q, e - 1]
+
+
+@_line_jit
+def _to_input(dx, r, error, g, m, length):
+    """dx = (1 - sum_j g_j) error, over the gates that have a neighbour."""
+    one = dx.dtype.type(1)
+    for l in range(length):
+        dx[r, l] = error[m, l] * (one - (g[0, m, l] + g[1, m, l] + g[2, m, l]))
+    dx[r, 0] += error[m, 0] * g[0, m, 0]
+    dx[r, length - 1] += error[m, length - 1] * g[2, m, length - 1]
+
+
+@_line_jit
+def _to_gates(dg, error, m, prev, pr, x, xr, length):
+    """dg_j += error (prev[l + j] - x)."""
+    for l in range(1, length):
+        dg[0, m, l] += error[m, l] * (prev[pr, l - 1] - x[xr, l])
+    for l in range(length):
+        dg[1, m, l] += error[m, l] * (prev[pr, l] - x[xr, l])
+    for l in range(length - 1):
+        dg[2, m, l] += error[m, l] * (prev[pr, l + 1] - x[xr, l])
+
+
 @_jit
-def share(grad, down, up, sideways, vertical):
-    """Who gets the gradient of a maximum: `sideways` holds the larger of the horizontal directions
-    and is replaced by their share, `vertical` becomes the other's. All (N, H, W)."""
-    count, height, width = grad.shape
-    zero = grad.dtype.type(0)
+def _through_norm(dg, g, factor, dot, count, length):
+    """dg to dĝ = (dg_j - sign(ĝ_j) sum_i dg_i g_i) / s, the second term where s >= 1."""
+    zero = dot.dtype.type(0)
+    for m in range(count):
+        for l in range(length):
+            u = dg[0, m, l] * g[0, m, l] + dg[1, m, l] * g[1, m, l] + dg[2, m, l] * g[2, m, l]
+            dot[0, l] = u if factor[m, l] > zero else zero
+        for j in range(3):
+            for l in range(length):
+                v, u = g[j, m, l], dot[0, l]
+                signed = u if v > zero else (-u if v < zero else zero)
+                dg[j, m, l] = (dg[j, m, l] - signed) * abs(factor[m, l])
+
+
+@_line_jit
+def _masked(error, m, grad, winner, r, d, scale, masked, length):
+    """The part of the merged map's gradient that belongs to direction d."""
+    zero, number = error.dtype.type(0), error.dtype.type(d)
+    if masked:
+        for l in range(length):
+            error[m, l] = grad[r, l] if winner[r, l] == number else zero
+    else:
+        for l in range(length):
+            error[m, l] = grad[r, l] * scale
+
+
+@_jit
+def backward_direction(
+    grad, x, h, gates, winner, dx, dgates, d, start, add, mode, normalise, floats, errors
+):
+    """One direction back: grad, x, h, dx (N, H, W), winner (N, H, W), gates, dgates (3, H, W).
+
+    `start`: dx is written, else added to; `add`: dgates is added to, else written. `floats` is
+    scratch of 16 tiles, `errors` the lines carried from tile to tile, (N, length).
+    """
+    count, height, width = x.shape
+    horizontal = d < 2
+    lines, length = (width, height) if horizontal else (height, width)
+    step = 1 if d % 2 == 0 else -1
+    tiles = (lines + LINES - 1) // LINES
+    g, dg = floats[0:3], floats[3:6]
+    factor, x_tile, h_tile, y_tile = floats[6], floats[7], floats[8], floats[9]
+    w_tile, e_tile, dx_tile, after = floats[10], floats[11], floats[12], floats[13:16]
+    zero, scale = x.dtype.type(0), x.dtype.type(0.25 if mode == MEAN else 1)
+    for k in range(tiles):
+        first = (tiles - 1 - k if step == 1 else k) * LINES
+        size = min(LINES, lines - first)
+        _gates(g, factor, gates, first, size, horizontal, normalise, -step)
+        dg[:] = zero
+        for n in range(count):
+            ahead = _ahead(n, count, x, -step, horizontal)
+            xs, hs, dy, won, row, h_row = x[n], h[n], grad[n], winner[n], first, first - step
+            if horizontal:
+                _columns(x_tile, xs, first, size, height, width, ahead)
+                _columns(h_tile, hs, h_row, size, height, width, ahead)
+                _columns(y_tile, dy, first, size, height, width, ahead)
+                if mode == MAX:
+                    _columns(w_tile, won, first, size, height, width, ahead)
+                xs, hs, dy, won, row, h_row = x_tile, h_tile, y_tile, w_tile, 0, 0
+            for i in range(size):
+                m = size - 1 - i if step == 1 else i
+                _masked(e_tile, m, dy, won, row + m, d, scale, mode == MAX, length)
+                if i > 0:
+                    _pull(e_tile, m, e_tile, m + step, g, m + step, length)
+                elif k > 0:
+                    _pull(e_tile, m, errors, n, after, 0, length)
+                if k == tiles - 1 and i == size - 1:
+                    _copy(dx_tile, m, e_tile, m, length)  # the first line: H = X
+                else:
+                    _to_input(dx_tile, m, e_tile, g, m, length)
+                    _to_gates(dg, e_tile, m, hs, h_row + m, xs, row + m, length)
+            _copy(errors, n, e_tile, 0 if step == 1 else size - 1, length)
+            _lines_back(dx[n], dx_tile, first, size, horizontal, start, ahead)
+        for j in range(3):
+            _copy(after[j], 0, g[j], 0 if step == 1 else size - 1, length)
+        if normalise:
+            _through_norm(dg, g, factor, dx_tile, size, length)
+        for j in range(3):
+            _lines_back(
+                dgates[j], dg[j], first, size, horizontal, not add, _ahead(0, 1, gates, -step, True)
+            )
+
+
+@_jit
+def _lines_back(target, tile, first, count, horizontal, start, ahead):
+    """Write or add the lines of a tile to the map they belong to."""
+    height, width = target.shape
+    if horizontal:
+        _columns_back(target, tile, first, count, height, start, MEAN, ahead)
+    else:
+        for m in range(count):
+            if start:
+                _copy(target, first + m, tile, m, width)
+            else:
+                _merge(target, first + m, tile, m, width, MEAN)
+
+
+@_jit
+def winners(winner, results):
+    """The direction of the largest of `results` (4, N, H, W), the first of equals; as a float,
+    because it is transposed like the rest."""
+    _, count, height, width = results.shape
+    kind = results.dtype.type
+    zero, one, two, three = kind(0), kind(1), kind(2), kind(3)
     for n in range(count):
         for r in range(height):
             for l in range(width):
-                most = max(down[n, r, l], up[n, r, l])
-                vertical[n, r, l] = grad[n, r, l] if most > sideways[n, r, l] else zero
-            for l in range(width):
-                sideways[n, r, l] = grad[n, r, l] - vertical[n, r, l]
-
-
-@_line_jit
-def _gates(g, now, gates, r, factor, normalise):
-    """Line r of the gates times 1 / max(1, s); the factor is negative where s < 1."""
-    one = g.dtype.type(1)
-    for l in range(g.shape[2]):
-        s = abs(gates[0, r, l]) + abs(gates[1, r, l]) + abs(gates[2, r, l])
-        factor[l] = -one if s < one or not normalise else one / s
-    for j in range(3):
-        for l in range(g.shape[2]):
-            g[j, now, l] = gates[j, r, l] * abs(factor[l])
-
-
-@_line_jit
-def _error(error, now, grad, own, other, n, r, step, masked, scale):
-    """The gradient that reaches this direction's result: of two opposite directions with the same
-    result, the first has it."""
-    zero = error.dtype.type(0)
-    if not masked:
-        for l in range(error.shape[2]):
-            error[n, now, l] = grad[n, r, l] * scale
-    elif step == 1:
-        for l in range(error.shape[2]):
-            error[n, now, l] = grad[n, r, l] if own[n, r, l] >= other[n, r, l] else zero
-    else:
-        for l in range(error.shape[2]):
-            error[n, now, l] = grad[n, r, l] if own[n, r, l] > other[n, r, l] else zero
-
-
-@_line_jit
-def _pull(error, now, g, n):
-    """error_t[l] += sum_j g_j,t+1[l - j] error_t+1[l - j]: what the next line took from this."""
-    to, e = 1 - now, error.shape[2] - 1
-    error[n, now, 0] += g[1, to, 0] * error[n, to, 0]
-    if e > 0:
-        error[n, now, 0] += g[0, to, 1] * error[n, to, 1]
-        error[n, now, e] += g[1, to, e] * error[n, to, e] + g[2, to, e - 1] * error[n, to, e - 1]
-    for l in range(1, e):
-        u = g[0, to, l + 1] * error[n, to, l + 1] + g[1, to, l] * error[n, to, l]
-        error[n, now, l] += u + g[2, to, l - 1] * error[n, to, l - 1]
-
-
-@_line_jit
-def _to_input(dx, r, error, now, g, n, mode):
-    """dx = (1 - sum_j g_j) error, over the gates that have a neighbour."""
-    one, e = dx.dtype.type(1), dx.shape[2] - 1
-    if mode == COPY:
-        for l in range(dx.shape[2]):
-            rest = one - (g[0, now, l] + g[1, now, l] + g[2, now, l])
-            dx[n, r, l] = error[n, now, l] * rest
-    else:
-        for l in range(dx.shape[2]):
-            rest = one - (g[0, now, l] + g[1, now, l] + g[2, now, l])
-            dx[n, r, l] += error[n, now, l] * rest
-    dx[n, r, 0] += error[n, now, 0] * g[0, now, 0]
-    dx[n, r, e] += error[n, now, e] * g[2, now, e]
-
-
-@_line_jit
-def _to_gates(dg, error, now, h, before, x, r, n):
-    """dg_j += error (h[l + j] of the line before - x)."""
-    for l in range(1, dg.shape[2]):
-        dg[0, 0, l] += error[n, now, l] * (h[n, before, l - 1] - x[n, r, l])
-    for l in range(dg.shape[2]):
-        dg[1, 0, l] += error[n, now, l] * (h[n, before, l] - x[n, r, l])
-    for l in range(dg.shape[2] - 1):
-        dg[2, 0, l] += error[n, now, l] * (h[n, before, l + 1] - x[n, r, l])
-
-
-@_line_jit
-def _through_norm(dg, g, now, factor, dot):
-    """dĝ_j = (dg_j - sign(ĝ_j) sum_i dg_i g_i) / s, the second term where s >= 1."""
-    zero = dot.dtype.type(0)
-    for l in range(len(dot)):
-        u = dg[0, 0, l] * g[0, now, l] + dg[1, 0, l] * g[1, now, l] + dg[2, 0, l] * g[2, now, l]
-        dot[l] = u if factor[l] > zero else zero
-    for j in range(3):
-        for l in range(len(dot)):
-            v, u = g[j, now, l], dot[l]
-            signed = u if v > zero else (-u if v < zero else zero)
-            dg[j, 0, l] = (dg[j, 0, l] - signed) * abs(factor[l])
-
-
-@_jit
-def scan_back(
-    grad, x, own, other, gates, dx, dgates, step, x_mode, gates_mode, masked, scale, normalise
-):
-    """One direction back. grad (of the merged map), x, dx (N, T, L), gates, dgates (3, T, L); `own`
-    is this direction's result, `other` that of the opposite one (looked at if `masked`). The modes
-    say whether dx and dgates are written or added to."""
-    count, lines, length = x.shape
-    error, g = np.empty((count, 2, length), x.dtype), np.empty((3, 2, length), x.dtype)
-    factor, dot = np.empty(length, x.dtype), np.empty(length, x.dtype)
-    dg = np.empty((3, 1, length), x.dtype)
-    for i in range(lines):
-        r, now = lines - 1 - i if step == 1 else i, i % 2
-        _gates(g, now, gates, r, factor, normalise)
-        dg[:] = 0
-        if step == 1:
-            for j in range(3):
-                _fetch_line(gates, j, r - 2)
-                _fetch_line(dgates, j, r - 2)
-        for n in range(count):
-            if step == 1:
-                for maps in (grad, x, own, other, dx):
-                    _fetch_line(maps, n, r - 2)
-            _error(error, now, grad, own, other, n, r, step, masked, scale)
-            if i > 0:
-                _pull(error, now, g, n)
-            if i == lines - 1:
-                _put(dx, n, r, error, n, now, x_mode)  # the first line: H = X
-            else:
-                _to_input(dx, r, error, now, g, n, x_mode)
-                _to_gates(dg, error, now, own, r - step, x, r, n)
-        if normalise:
-            _through_norm(dg, g, now, factor, dot)
-        for j in range(3):
-            _put(dgates, j, r, dg, j, 0, gates_mode)
+                best, w = results[0, n, r, l], zero
+                if results[1, n, r, l] > best:
+                    best, w = results[1, n, r, l], one
+                if results[2, n, r, l] > best:
+                    best, w = results[2, n, r, l], two
+                if results[3, n, r, l] > best:
+                    w = three
+                winner[n, r, l] = w

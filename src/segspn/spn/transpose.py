@@ -29,8 +29,8 @@ def _fetch(builder: Any, at: Any) -> None:
 
 
 @intrinsic
-def prefetch(typingctx, array, i, j, k):  # type: ignore[no-untyped-def]
-    """Fetch the cache line of array[i, j, k]; the indices may be outside the array."""
+def prefetch(typingctx, array, i, j):  # type: ignore[no-untyped-def]
+    """Fetch the cache line of array[i, j] into the cache; the indices may be outside the array."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
         array = make_array(sig.args[0])(context, builder, args[0])
@@ -38,24 +38,22 @@ def prefetch(typingctx, array, i, j, k):  # type: ignore[no-untyped-def]
         _fetch(builder, builder.bitcast(item, _BYTE.as_pointer()))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, types.intp), codegen
+    return types.void(array, types.intp, types.intp), codegen
 
 
-def _transposer(merge: str) -> Any:
+def _transposer(merge: str, fetch: str) -> Any:
     @intrinsic(prefer_literal=False)
-    def transpose_square(  # type: ignore[no-untyped-def]
-        typingctx, target, i, j, source, k, l, target_ahead, source_ahead
-    ):
+    def transpose_square(typingctx, target, i, j, source, k, l, ahead):  # type: ignore[no-untyped-def]
         """target[i + a, j + b] = source[k + b, l + a] for a, b < 64 bytes of elements; `max` keeps
-        the larger of old and new (NaN wins), `add` adds. Fetches into the cache what lies so many
-        elements ahead (which may be outside the array)."""
+        the larger of old and new (NaN wins), `add` adds. Prefetches the rows of source or target,
+        whichever is `fetch`, `ahead` columns further on (which may be outside the array)."""
         width = source.dtype.bitwidth // 8
         size = 64 // width
         index = types.intp
-        signature = types.void(target, index, index, source, index, index, index, index)
+        signature = types.void(target, index, index, source, index, index, index)
 
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            target, i, j, source, k, l, target_ahead, source_ahead = args
+            target, i, j, source, k, l, ahead = args
             target = make_array(sig.args[0])(context, builder, target)
             source = make_array(sig.args[3])(context, builder, source)
             vector = ir.VectorType(context.get_data_type(sig.args[3].dtype), size)
@@ -72,10 +70,14 @@ def _transposer(merge: str) -> Any:
             for r in range(size):
                 at = pointer(sig.args[3], source, k, r, l, vector)
                 rows.append(builder.load(at, align=width))
-                ahead = builder.add(l, source_ahead)
-                _fetch(builder, pointer(sig.args[3], source, k, r, ahead, _BYTE))
-                ahead = builder.add(j, target_ahead)
-                _fetch(builder, pointer(sig.args[0], target, i, r, ahead, _BYTE))
+                for end in (0, size - 1):  # a row of the square may lie in two cache lines
+                    if fetch == "source":
+                        there = builder.add(builder.add(l, ahead), ir.Constant(l.type, end))
+                        at = pointer(sig.args[3], source, k, r, there, _BYTE)
+                    else:
+                        there = builder.add(builder.add(j, ahead), ir.Constant(j.type, end))
+                        at = pointer(sig.args[0], target, i, r, there, _BYTE)
+                    _fetch(builder, at)
             half = 1
             while half < size:
                 low = pick([e + (size - half if e & half else 0) for e in range(size)])
@@ -105,6 +107,7 @@ def _transposer(merge: str) -> Any:
     return transpose_square
 
 
-transpose_copy = _transposer("copy")
-transpose_max = _transposer("max")
-transpose_add = _transposer("add")
+transpose_load = _transposer("copy", "source")
+transpose_copy = _transposer("copy", "target")
+transpose_max = _transposer("max", "target")
+transpose_add = _transposer("add", "target")
