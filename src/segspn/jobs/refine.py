@@ -20,7 +20,6 @@ from segspn.jobs.score_maps import (
     holds_score_maps,
     require_size,
 )
-from segspn.jobs.stage_models import refine_scores
 from segspn.jobs.stages import numbered_frames, read_foreground, write_scores
 from segspn.video import (
     Source,
@@ -92,6 +91,8 @@ def refine_video(
 ) -> Path:
     """Refine masks of a video: ``MASKS/%05d.png`` label maps or ``%05d_<object>.png`` score maps.
 
+    An object that enters later is taken up by the filter in the first frame that shows it.
+
     Args:
         source: the frames.
         masks: the folder of masks, named as the frames are.
@@ -101,7 +102,7 @@ def refine_video(
         craf: parameter set of the filter.
         mask: annotation of the first frame, which is then kept as it is and names the objects;
             without it the first frame is refined like the others and all objects are.
-        foreground: folder of foreground masks for the filter.
+        foreground: folder of foreground masks ``%05d.png``; nothing is labelled outside of them.
         save: "labels", "scores" or both.
         overwrite, progress: as for `refine_folder`.
 
@@ -121,7 +122,7 @@ def refine_video(
     results = _Results(
         out, source.spec, maps.ids, save, overwrite, [folder, source.spec, mask, foreground]
     )
-    filter = build_craf(craf, maps.ids) if "craf" in chosen else None
+    filter = _Filter(craf, maps.ids) if "craf" in chosen else None
     with numbered_frames(source, "Refining", progress) as frames:
         for index, frame in frames:
             name = source.names[index]
@@ -132,16 +133,13 @@ def refine_video(
                 continue
             scores = maps.read(name, source.size).astype(np.float32) / 255
             if "spn" in chosen and segmenter is not None:
-                scores = refine_scores(segmenter, frame, scores)
-            labels = merge(scores, maps.ids, _THRESHOLD)
-            if filter is not None and index == 0:
-                filter.start(labels)
-            elif filter is not None:
-                allowed = None
-                if foreground is not None:
-                    allowed = read_foreground(foreground, name, source.size)
-                filtered = filter.step(scores, allowed)
-                scores, labels = filtered.scores, filtered.labels
+                scores = segmenter.refiner.refine_pixels(frame, scores)
+            allowed = None
+            if foreground is not None:
+                allowed = read_foreground(foreground, name, source.size)
+            labels = merge(scores, maps.ids, _THRESHOLD, allowed)
+            if filter is not None:
+                scores, labels = filter.step(scores, labels, allowed)
             results.write(name, labels, scores)
     return results.layout.labels
 
@@ -154,6 +152,49 @@ def require_stages(stages: Iterable[str]) -> tuple[str, ...]:
             f"--stages {','.join(sorted(wanted))}: give one or both of {','.join(REFINE_STAGES)}"
         )
     return tuple(stage for stage in REFINE_STAGES if stage in wanted)
+
+
+class _Filter:
+    """The region filter over objects that may enter late.
+
+    The filter judges an object by where it was, so an object is annotated with its own mask in the
+    first frame that shows it.
+    """
+
+    def __init__(self, params: str, ids: tuple[int, ...]) -> None:
+        self._craf = build_craf(params, ids)  # complains now if the name is unknown
+        self._params = params
+        self._ids = ids
+        self._entered: tuple[int, ...] = ()
+
+    def start(self, labels: np.ndarray) -> None:
+        """Take ``labels``, int32 (H, W), as the truth of this frame for all objects."""
+        self._entered = self._ids
+        self._craf.start(labels)
+
+    def step(
+        self, scores: np.ndarray, merged: np.ndarray, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Filtered scores (N, H, W) and labels of a frame, whose plain merge is ``merged``."""
+        rows = [self._ids.index(i) for i in self._entered]
+        labels = np.zeros_like(merged)
+        if rows:
+            result = self._craf.step(scores[rows], allowed)
+            scores = scores.copy()
+            scores[rows] = result.scores
+            labels = result.labels
+        there = set(np.unique(merged).tolist())
+        new = [i for i in self._ids if i in there and i not in self._entered]
+        if new:
+            if rows:
+                self._craf.add(*new)
+            else:
+                self._craf = build_craf(self._params, new)
+            self._entered = self._craf.ids
+            is_new = np.isin(merged, new)
+            labels[is_new] = merged[is_new]
+            self._craf.start(labels)
+        return scores, labels
 
 
 class _Masks(Protocol):

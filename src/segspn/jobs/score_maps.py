@@ -18,8 +18,9 @@ _PER_OBJECT = re.compile(r"(\d+)_(\d+)\.png")
 class ScoreMaps:
     """The score maps in a folder.
 
-    ``names`` the frames to read (None: all that are there, in order), ``ids`` the objects (None:
-    all that are there). Raises `InputError` if there are none or one is missing.
+    ``names`` the frames to read (None: all that are there, in order, frame 0 left out if it is
+    ``annotated``), ``ids`` the objects (None: all of these frames). Raises `InputError` if there
+    are none or one is missing.
 
     Attributes:
         names: stems of the frames, in order.
@@ -31,14 +32,14 @@ class ScoreMaps:
         folder: str | Path,
         names: Sequence[str] | None = None,
         ids: Iterable[int] | None = None,
+        annotated: bool = False,
     ) -> None:
         self.folder = Path(folder)
         found = {(m[1], int(m[2])) for m in _matches(self.folder)}
-        if not found:
+        there = sorted({name for name, _ in found if int(name) or not annotated}, key=int)
+        if not there:
             raise InputError(f"{folder} holds no score maps: name them like 00001_2.png")
-        there = sorted({name for name, _ in found}, key=int)
         self.names = tuple(there if names is None else names)
-        # Objects of frames that are not read do not count.
         seen = {object_id for name, object_id in found if name in set(self.names)}
         self.ids = tuple(sorted(seen if ids is None else ids))
         for name in self.names:

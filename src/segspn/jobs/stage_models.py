@@ -1,4 +1,4 @@
-"""The learned stages one at a time: foreground, instance, SPN.
+"""Foreground and instance one at a time, and their models in files.
 
 A stage alone is a session whose other stages its preset switches off, so that there is one
 implementation of each.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,12 @@ from segspn.errors import InputError
 from segspn.video import replacing
 
 if TYPE_CHECKING:
+    from segspn.foreground import ForegroundStage
+    from segspn.instance import InstanceStage
     from segspn.pipeline import Segmenter, Session
     from segspn.presets import Preset
+
+    Stage = ForegroundStage | InstanceStage
 
 FOREGROUND = "foreground"
 """The target of a model of everything that is annotated; others are object ids, in decimals."""
@@ -42,21 +47,19 @@ def foreground_session(
     """A session that runs the foreground stage; ``stages.foreground`` of its results counts.
 
     Args:
-        segmenter: models and preset.
+        segmenter: networks and preset.
         frame: the annotated frame, uint8 (H, W, 3).
         labels: its objects, int32 (H, W).
         iterations: of fine-tuning; None: the preset's.
-        model: a file of `save_model` to use in place of fine-tuning.
+        model: a file of `fit_model` to use in place of fine-tuning.
     """
     preset = _alone(segmenter.preset)
     preset = replace(preset, instance=replace(preset.instance, tune=False))
-    if model is not None:
-        iterations = 0
-    preset = _short(preset, FOREGROUND, iterations)
+    preset = _schedule(preset, FOREGROUND, iterations if model is None else 0)
     session = with_preset(segmenter, preset).session()
     session.annotate(frame, labels)
     if model is not None:
-        session.foreground.restore(_loaded(session, FOREGROUND, model))
+        session.foreground.restore(_loaded(session.foreground, segmenter, FOREGROUND, model))
     return session
 
 
@@ -75,26 +78,61 @@ def instance_session(
     preset = _alone(segmenter.preset)
     foreground = replace(preset.foreground, adapt=False, threshold=-1.0)  # keeps everything
     preset = replace(preset, foreground=foreground)
-    if model is not None:
-        iterations = 0
-    preset = _short(preset, "instance", iterations)
+    preset = _schedule(preset, str(object_id), iterations if model is None else 0)
     session = with_preset(segmenter, preset).session()
     session.annotate(frame, np.where(labels == object_id, labels, 0).astype(np.int32))
     if model is not None:
         # The memory is that of the annotated frame; the model file holds the net.
-        state = session.instance.state()
-        session.instance.restore({**state, **_loaded(session, str(object_id), model)})
+        net = _loaded(session.instance, segmenter, str(object_id), model)
+        session.instance.restore({**session.instance.state(), **net})
     return session
 
 
-def save_model(path: Path, session: Session, target: str, iterations: int) -> None:
-    """Write the fine-tuned net of ``target`` (`FOREGROUND` or an id) as safetensors, atomically."""
-    from safetensors.torch import save_file
+def fit_model(
+    segmenter: Segmenter,
+    frame: np.ndarray,
+    labels: np.ndarray,
+    target: str,
+    iterations: int,
+    snapshots: Collection[int],
+    path_of: Callable[[int], Path],
+) -> None:
+    """Fine-tune one model on the annotated frame and write it, atomically, as safetensors.
 
-    metadata = {"target": target, "iterations": str(iterations)}
-    with replacing(path) as temporary:
-        save_file(_net(session, target), temporary, metadata)
-        temporary.chmod(0o644)  # safetensors makes files for the owner alone
+    Args:
+        segmenter: networks and preset.
+        frame: the annotated frame, uint8 (H, W, 3).
+        labels: its objects, int32 (H, W).
+        target: `FOREGROUND` or an object id.
+        iterations: of fine-tuning.
+        snapshots: numbers of iterations after which the model is written too.
+        path_of: the file for a model of so many iterations.
+    """
+    import torch
+
+    from segspn.foreground import Samples
+
+    preset = _schedule(segmenter.preset, target, iterations)
+    ids = tuple(int(i) for i in np.unique(labels) if i)
+    if target != FOREGROUND:
+        ids = (int(target),)
+    with torch.inference_mode():
+        samples = Samples(frame, labels, ids, preset.augment, preset.seed, segmenter.device)
+        stage: Stage
+        if target == FOREGROUND:
+            stage = foreground = segmenter.model.foreground(preset)
+        else:
+            stage = instances = segmenter.model.instances(preset, 1)
+
+        def told(done: int) -> None:
+            if done in snapshots and done < iterations:
+                _write_model(path_of(done), stage, target, done)
+
+        if target == FOREGROUND:
+            foreground.adapt(samples, preset.seed, told)
+        else:
+            instances.fit(samples, preset.seed, lambda _, done: told(done))
+        _write_model(path_of(iterations), stage, target, iterations)
 
 
 def model_name(target: str, iterations: int) -> str:
@@ -108,25 +146,6 @@ def iterations_of(preset: Preset, target: str) -> int:
     return room.fit.steps
 
 
-def refine_scores(segmenter: Segmenter, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Scores float32 (N, H, W) after spatial propagation guided by the frame.
-
-    ``pixels`` uint8 (H, W, 3); ``scores`` float32 (N, H, W) in 0..1.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    from segspn.backbone import Frame
-
-    frame = Frame(pixels, segmenter.device)
-    height, width = scores.shape[1:]
-    below, right = (n - m for n, m in zip(frame.image.shape[2:], (height, width), strict=True))
-    given = torch.from_numpy(scores).to(segmenter.device)[None]
-    padded = F.pad(given, (0, right, 0, below), mode="replicate")[0]
-    refined: np.ndarray = segmenter.refiner.refine(frame, padded).cpu().numpy()
-    return refined
-
-
 def _alone(preset: Preset) -> Preset:
     """``preset`` without the stages after the instances."""
     return replace(
@@ -136,31 +155,42 @@ def _alone(preset: Preset) -> Preset:
     )
 
 
-def _short(preset: Preset, room: str, iterations: int | None) -> Preset:
-    """``preset`` with another number of fine-tuning iterations in one room."""
+def _schedule(preset: Preset, target: str, iterations: int | None) -> Preset:
+    """``preset`` with another number of fine-tuning iterations of the stage of ``target``."""
     if iterations is None:
         return preset
+    room = FOREGROUND if target == FOREGROUND else "instance"
     config: Any = getattr(preset, room)
     config = replace(config, fit=replace(config.fit, steps=iterations))
-    preset = replace(preset, **{room: config})
+    changed: dict[str, Any] = {room: config}
     if iterations == 0:  # nothing to learn from copies
-        preset = replace(preset, augment=replace(preset.augment, copies=0))
-    return preset
+        changed["augment"] = replace(preset.augment, copies=0)
+    return replace(preset, **changed)
 
 
-def _net(session: Session, target: str) -> dict[str, Any]:
-    room: Any = session.foreground if target == FOREGROUND else session.instance
-    return {k: v.contiguous() for k, v in room.state().items() if not k.startswith("memory.")}
+def _net(stage: Stage) -> dict[str, Any]:
+    """What a stage has learned, without what it only remembers of frames."""
+    return {k: v.contiguous() for k, v in stage.state().items() if not k.startswith("memory.")}
 
 
-def _loaded(session: Session, target: str, path: Path) -> dict[str, Any]:
+def _write_model(path: Path, stage: Stage, target: str, iterations: int) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        try:
+            save_file(_net(stage), temporary, {"target": target, "iterations": str(iterations)})
+        except SafetensorError as error:  # its own name for a full disk
+            raise OSError(str(error)) from error
+        temporary.chmod(0o644)  # safetensors makes files for the owner alone
+
+
+def _loaded(stage: Stage, segmenter: Segmenter, target: str, path: Path) -> dict[str, Any]:
     """The tensors of a model file. Raises `InputError` unless it is one for ``target``."""
     from safetensors import SafetensorError, safe_open
 
-    own = _net(session, target)
-    device = str(session.segmenter.device)
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt", device=str(segmenter.device)) as file:
             made_for = (file.metadata() or {}).get("target")
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
@@ -170,6 +200,6 @@ def _loaded(session: Session, target: str, path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is a model of {made_for or 'something else'}, not of {target}: make one with --fit"
         )
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in state.items()}:
+    if {k: v.shape for k, v in _net(stage).items()} != {k: v.shape for k, v in state.items()}:
         raise InputError(f"{path} was made with another preset: make it anew with --fit")
     return state

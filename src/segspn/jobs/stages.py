@@ -27,12 +27,11 @@ from segspn.jobs.score_maps import (
 )
 from segspn.jobs.stage_models import (
     FOREGROUND,
+    fit_model,
     foreground_session,
     instance_session,
     iterations_of,
     model_name,
-    refine_scores,
-    save_model,
 )
 from segspn.video import (
     ObjectMasks,
@@ -66,8 +65,7 @@ def fit_stage(
     """Fine-tune the model of one object, or of the foreground (``object_id`` None), and write it.
 
     Leaves ``OUT/<object>_<iterations>.safetensors`` after each ``snapshot_every`` iterations and at
-    the end (None: the preset's number). A snapshot is what that many iterations alone give, its
-    learning rate settled. Returns the paths.
+    the end (None: the preset's number). Returns the paths.
     """
     masks = read_object_masks(mask, source.size)
     target = FOREGROUND if object_id is None else str(_known(masks, object_id, mask))
@@ -78,16 +76,13 @@ def fit_stage(
         raise InputError(f"--snapshot-every {snapshot_every} is impossible: give 1 or more")
     stops = [*range(snapshot_every or total, total, snapshot_every or total), total]
     files = NumberedFiles(out, rf"{target}_\d+\.safetensors", overwrite)
+
+    def path_of(done: int) -> Path:
+        return files.path(model_name(target, done))
+
     frame = next(source.read())
-    paths = []
-    for stop in stops:
-        if object_id is None:
-            session = foreground_session(segmenter, frame, masks.labels, stop)
-        else:
-            session = instance_session(segmenter, frame, masks.labels, object_id, stop)
-        paths.append(files.path(model_name(target, stop)))
-        save_model(paths[-1], session, target, stop)
-    return paths
+    fit_model(segmenter, frame, masks.labels, target, total, stops, path_of)
+    return [path_of(stop) for stop in stops]
 
 
 def run_foreground(
@@ -184,7 +179,7 @@ def run_spn(
             if index < skipped:
                 continue
             raw = maps.read(source.names[index], source.size)
-            refined = refine_scores(segmenter, frame, raw.astype(np.float32) / 255)
+            refined = segmenter.refiner.refine_pixels(frame, raw.astype(np.float32) / 255)
             write_scores(files, source.names[index], refined, maps.ids)
 
 
@@ -241,10 +236,10 @@ def run_merge(
         raise InputError(f"--threshold {threshold:g} is not a score: give 0 to 1")
     folder = Path(scores)
     masks = None if mask is None else read_object_masks(mask)
-    maps = ScoreMaps(folder)
-    if masks is not None:
-        later = [name for name in maps.names if int(name)]
-        maps = ScoreMaps(folder, later, masks.ids)
+    if masks is None:
+        maps = ScoreMaps(folder)
+    else:
+        maps = ScoreMaps(folder, ids=masks.ids, annotated=True)
     inputs = [folder, *([foreground] if foreground else [])]
     files = NumberedFiles(out, PER_FRAME, overwrite, inputs)
     wide = needs_wide(maps.ids)
