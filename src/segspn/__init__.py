@@ -20,6 +20,8 @@ _PUBLIC = {
     "Result": "segspn.pipeline",
     "propagate": "segspn.spn",
     "refine": "segspn.spn",
+    "segment_video": "segspn.jobs",
+    "evaluate_davis": "segspn.evaluation",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,12 +31,22 @@ class Stages:
     """What each stage made of a frame; probabilities in 0..1 at full resolution, float32.
 
     ``foreground`` ``(H, W)``; ``coarse`` ``(N, H, W)`` before SPN, ``refined`` ``(N, H, W)`` after it.
-    On an annotated frame all three are the annotation itself.
+    On an annotated frame all three are the annotation itself. The first two are brought to full
+    resolution when they are read: most runs never do.
     """
 
-    foreground: np.ndarray
-    coarse: np.ndarray
     refined: np.ndarray
+    upsample: Callable[[Tensor], np.ndarray]
+    foreground_map: Tensor
+    coarse_maps: Tensor
+
+    @property
+    def foreground(self) -> np.ndarray:
+        return self.upsample(self.foreground_map[None])[0]
+
+    @property
+    def coarse(self) -> np.ndarray:
+        return self.upsample(self.coarse_maps)
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,8 @@ class Session:
             self.craf.start(labels)
         self.index = 1
         onehot = np.stack([labels == i for i in ids]).astype(np.float32)
-        stages = Stages((labels > 0).astype(np.float32), onehot, onehot)
+        exact = torch.from_numpy(onehot)
+        stages = Stages(onehot, _as_it_is, exact.amax(0), exact)
         return Result(labels, onehot, ids, stages, {"fit": time.perf_counter() - started})
 
     @torch.inference_mode()
@@ -153,7 +164,7 @@ class Session:
             if self.preset.spn.enabled:
                 refined = seg.refiner.refine(frame, coarse)
             else:
-                refined = _to_full(coarse, frame)
+                refined = torch.from_numpy(_upsampler(frame)(coarse))
             scores = refined.cpu().numpy()
         with _timed(timings, "craf"):
             if self.craf is not None:
@@ -164,11 +175,7 @@ class Session:
         with _timed(timings, "memory"):
             self.instance.accept(frame, label_shares(labels, self.ids, seg.device), self.index)
         self.index += 1
-        stages = Stages(
-            _to_full(foreground[None], frame)[0].cpu().numpy(),
-            _to_full(coarse, frame).cpu().numpy(),
-            scores,
-        )
+        stages = Stages(scores, _upsampler(frame), foreground, coarse)
         return Result(labels, final, self.ids, stages, timings)
 
     def save(self, path: str | Path) -> None:
@@ -231,12 +238,23 @@ class Session:
             self.craf = build_craf(preset.craf.parameters, ids)
 
 
-def _to_full(maps: Tensor, frame: Frame) -> Tensor:
-    """Maps ``(N, h, w)`` over the padded frame, of any stride -> ``(N, H, W)``, bilinear."""
-    size = frame.image.shape[-2:]
-    if maps.shape[-2:] != size:
-        maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-    return frame.crop(maps)
+def _upsampler(frame: Frame) -> Callable[[Tensor], np.ndarray]:
+    """Maps ``(N, h, w)`` over the padded frame, of any stride -> ``(N, H, W)``, bilinear.
+
+    Holds sizes alone: a Result that somebody keeps must not keep the frame's features.
+    """
+    padded, (height, width) = frame.image.shape[-2:], frame.size
+
+    def upsample(maps: Tensor) -> np.ndarray:
+        if maps.shape[-2:] != padded:
+            maps = F.interpolate(maps[None], size=padded, mode="bilinear", align_corners=False)[0]
+        return maps[:, :height, :width].cpu().numpy()
+
+    return upsample
+
+
+def _as_it_is(maps: Tensor) -> np.ndarray:
+    return maps.numpy()
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -134,8 +134,8 @@ class Scene:
         """One view; ``amount`` scales the motion (0: the first view), ``colour`` the jitter."""
         size = self.size
         camera = self._move(rng, amount * (0.5 if len(self.layers) > 1 else 1.0), (size / 2,) * 2)
-        image = np.zeros((size, size, 3), np.uint8)
-        out = np.zeros((size, size), np.uint8)
+        image: np.ndarray = np.zeros((size, size, 3), np.uint8)
+        out: np.ndarray = np.zeros((size, size), np.uint8)
         for layer in self.layers:
             centre = (layer.base @ np.array([*_centre(layer.labels), 1.0]))[:2]
             own = self._move(rng, amount, tuple(centre)) if layer.alpha is not None else np.eye(3)

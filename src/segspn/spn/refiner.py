@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,3 +82,13 @@ class SpnRefiner(nn.Module):
             gates = self.guidance(frame.image, frame.features(self.backbone))
         logits = self.propagation(scores[None], gates)[0]
         return frame.crop(logits).sigmoid()
+
+    def refine_pixels(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """The same from arrays: uint8 RGB ``(H, W, 3)`` and float32 ``(N, H, W)`` in 0..1."""
+        frame = Frame(pixels, self.propagation.gain.device)
+        h, w = frame.image.shape[-2:]
+        pads = (0, w - scores.shape[2], 0, h - scores.shape[1])
+        given = torch.from_numpy(scores).to(frame.image.device)
+        padded = F.pad(given[None], pads, mode="replicate")[0]
+        refined: np.ndarray = self.refine(frame, padded).cpu().numpy()
+        return refined

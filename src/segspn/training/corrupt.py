@@ -14,10 +14,13 @@ def coarse_scores(mask: np.ndarray, rng: np.random.Generator, stride: int = 4) -
     random effective resolution between stride 4 and 16.
     """
     h, w = mask.shape
-    x = mask.astype(np.float32)
+    x: np.ndarray = mask.astype(np.float32)
     field = _smooth_noise((h, w), rng.uniform(8, 40), rng, 2) * rng.uniform(0, 5)
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
-    moved = cv2.remap(x, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    at = grid + field
+    moved = cv2.remap(
+        x, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     if rng.random() < 0.5:  # missing or extra blobs
         blobs = _smooth_noise((h, w), rng.uniform(6, 20), rng, 1)[..., 0]
         near = cv2.GaussianBlur(moved, (0, 0), 8)
@@ -37,7 +40,7 @@ def _smooth_noise(
     """Gaussian noise smoothed to ``sigma`` pixels, unit variance, float32 ``(H, W, channels)``."""
     h, w = size
     step = max(1, int(sigma / 2))
-    small = rng.normal(0, 1, (h // step + 3, w // step + 3, channels)).astype(np.float32)
+    small: np.ndarray = rng.normal(0, 1, (h // step + 3, w // step + 3, channels)).astype(np.float32)
     small = cv2.GaussianBlur(small, (0, 0), 2.0).reshape(*small.shape[:2], channels)
-    small /= small.std() + 1e-6
+    small = small / (small.std() + 1e-6)
     return cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC).reshape(h, w, channels)
