@@ -11,7 +11,7 @@ from segspn.instance import Memory, MemoryConfig
 from segspn.instance.memory import search_region
 
 H, W = 3, 4
-WHOLE = (slice(0, H), slice(0, W))
+WHOLE = torch.ones(H, W, dtype=torch.bool)
 
 
 def keys(seed: int) -> Tensor:
@@ -48,7 +48,7 @@ def test_a_read_by_hand() -> None:
     values[0, :, :2] = torch.tensor([[0.1, 0.2], [0.3, 0.4]])  # the first cell's 2x2
     memory.add(stored, values, 0, annotated=True)
     query = torch.tensor([[[0.6, 0.6]], [[0.8, 0.8]]])
-    read = memory.read(query, (slice(0, 1), slice(0, 2)))
+    read = memory.read(query, torch.ones(1, 2, dtype=torch.bool))
     a, b = math.exp(3.0 * 0.6), math.exp(3.0 * 0.8)
     wanted = torch.tensor([[0.1, 0.2], [0.3, 0.4]]) * a / (a + b)
     assert read.shape == (1, 2, 4)
@@ -58,9 +58,11 @@ def test_a_read_by_hand() -> None:
 def test_cells_outside_the_region_read_nothing() -> None:
     memory = Memory(MemoryConfig(), scale=1.0)
     memory.add(keys(0), shares(1), 0, annotated=True)
-    read = memory.read(keys(1), (slice(1, 2), slice(0, 3)))
-    assert torch.allclose(read[:, 2:4, :6], torch.tensor(1.0))
-    assert float(read[:, :2].abs().sum() + read[:, 4:].abs().sum() + read[:, :, 6:].abs().sum()) == 0
+    region = torch.zeros(H, W, dtype=torch.bool)
+    region[1, 1:3] = True
+    read = memory.read(keys(1), region)
+    assert torch.allclose(read[:, 2:4, 2:6], torch.tensor(1.0))
+    assert float(read[:, :, :2].abs().sum() + read[:, :, 6:].abs().sum()) == 0
 
 
 def test_recent_frames_are_searched_nearby_only() -> None:
@@ -77,7 +79,7 @@ def test_recent_frames_are_searched_nearby_only() -> None:
     for annotated in (True, False):
         memory = Memory(config, scale=20.0)
         memory.add(stored, value, 0, annotated=annotated)
-        found.append(float(memory.read(query, (slice(0, 12), slice(0, 12)))[0, 0, 0]))
+        found.append(float(memory.read(query, torch.ones(12, 12, dtype=torch.bool))[0, 0, 0]))
     assert found[0] > 0.99 and found[1] < 0.01
 
 
@@ -96,11 +98,12 @@ def test_state_round_trip() -> None:
 
 
 @pytest.mark.parametrize("radius", [0, 1])
-def test_search_region_is_the_box_of_all_objects(radius: int) -> None:
+def test_search_region_is_a_box_around_each_object(radius: int) -> None:
     seen = torch.zeros(2, 20, 20)
     seen[0, 6:8, 4:6], seen[1, 10:13, 8:10] = 1, 1
-    rows, columns = search_region(seen, radius)
-    assert (rows.start, rows.stop) == (3 - radius, 7 + radius)
-    assert (columns.start, columns.stop) == (2 - radius, 5 + radius)
+    wanted = torch.zeros(10, 10, dtype=torch.bool)
+    wanted[3 - radius : 4 + radius, 2 - radius : 3 + radius] = True
+    wanted[5 - radius : 7 + radius, 4 - radius : 5 + radius] = True
+    assert torch.equal(search_region(seen, radius), wanted)
     seen[1] = 0  # out of sight: it may come back anywhere
-    assert search_region(seen, radius) == (slice(0, 10), slice(0, 10))
+    assert search_region(seen, radius).all()

@@ -211,9 +211,6 @@ def test_foreground_model_and_its_snapshots(segmenter, clip, tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-@pytest.mark.xfail(
-    raises=AttributeError, strict=True, reason="state() inside fit() wants the last frame's shares"
-)
 def test_instance_snapshots(segmenter, clip, tmp_path):
     source, mask = clip
     paths = fit_stage(

@@ -18,7 +18,6 @@ from segspn.foreground.parent import SUB
 # Rows of cells matched at once: a block of similarities stays in the cache.
 _BLOCK_ROWS = 4
 
-Region = tuple[slice, slice]  # rows and columns of stride-8 cells
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class MemoryConfig:
     recent: int = 2
     every: int = 3
     annotated: int = 3
-    radius: int = 14  # cells of stride 8, for the recent frames
+    radius: int = 12  # cells of stride 8, for the recent frames
     sharpness: float = 2.0  # multiplies the learned matching scale
 
 
@@ -72,24 +71,29 @@ class Memory:
             self.entries.remove(recent[0])
         self.entries.append(entry)
 
-    def read(self, keys: Tensor, region: Region) -> Tensor:
+    def read(self, keys: Tensor, region: Tensor) -> Tensor:
         """Shares ``(N, 2h, 2w)`` in 0..1 that the bank votes for, given ``keys`` ``(K, h, w)``.
 
-        Only the cells of ``region`` (rows, columns) are looked up; elsewhere the shares are 0.
+        Only the cells of ``region``, bool ``(h, w)``, are sure to be looked up; elsewhere shares may
+        be 0.
         """
         _, h, w = keys.shape
-        rows, columns = region
         width = self.entries[0].values.shape[-1]
         out = keys.new_zeros(width, h, w)
-        for top in range(rows.start, rows.stop, _BLOCK_ROWS):
-            block = slice(top, min(rows.stop, top + _BLOCK_ROWS))
-            queries = keys[:, block, columns].flatten(1).T.contiguous()
+        for top in range(0, h, _BLOCK_ROWS):
+            rows = slice(top, min(h, top + _BLOCK_ROWS))
+            wanted = torch.nonzero(region[rows].any(0)).flatten()
+            if not len(wanted):
+                continue
+            columns = slice(int(wanted[0]), int(wanted[-1]) + 1)
+            queries = keys[:, rows, columns].flatten(1).T.contiguous()
             votes = queries.new_zeros(len(queries), width)
             total = queries.new_zeros(len(queries), 1)
             for entry in self.entries:
                 near = (slice(0, h), slice(0, w))
                 if not entry.annotated:
-                    near = (_grow(block, self.config.radius, h), _grow(columns, self.config.radius, w))
+                    radius = self.config.radius
+                    near = (_grow(rows, radius, h), _grow(columns, radius, w))
                 remembered = entry.keys[near].flatten(0, 1)
                 # Cosines are at most 1, so shifting by the scale keeps exp() in range.
                 weight = queries @ remembered.T
@@ -97,7 +101,7 @@ class Memory:
                 votes += weight @ entry.values[near].flatten(0, 1)
                 total += weight.sum(1, keepdim=True)
             shares = votes / total.clamp(min=1e-30)
-            out[:, block, columns] = shares.T.reshape(width, block.stop - block.start, -1)
+            out[:, rows, columns] = shares.T.reshape(width, rows.stop - rows.start, -1)
         return F.pixel_shuffle(out[None], SUB)[0]
 
     def state(self) -> dict[str, Tensor]:
@@ -117,20 +121,22 @@ class Memory:
             )
 
 
-def search_region(shares: Tensor, radius: int) -> Region:
+def search_region(shares: Tensor, radius: int) -> Tensor:
     """Cells that an object may have reached since ``shares`` ``(N, 2h, 2w)`` was true of them.
 
-    The box around all objects, grown by ``radius`` cells; the whole frame while an object is out of
-    sight, since it may come back anywhere.
+    Bool ``(h, w)``: a box around each object, grown by ``radius`` cells; the whole frame while an
+    object is out of sight, since it may come back anywhere.
     """
     h, w = shares.shape[1] // SUB, shares.shape[2] // SUB
-    seen = shares > 0.25
-    if not bool(seen.flatten(1).any(1).all()):
-        return slice(0, h), slice(0, w)
-    rows = torch.nonzero(seen.any(0).any(1)).flatten()
-    columns = torch.nonzero(seen.any(0).any(0)).flatten()
-    spans = [slice(int(x[0]) // SUB, int(x[-1]) // SUB + 1) for x in (rows, columns)]
-    return _grow(spans[0], radius, h), _grow(spans[1], radius, w)
+    region = torch.zeros(h, w, dtype=torch.bool, device=shares.device)
+    for seen in shares > 0.25:
+        rows = torch.nonzero(seen.any(1)).flatten()
+        if not len(rows):
+            return torch.ones_like(region)
+        columns = torch.nonzero(seen.any(0)).flatten()
+        spans = [slice(int(x[0]) // SUB, int(x[-1]) // SUB + 1) for x in (rows, columns)]
+        region[_grow(spans[0], radius, h), _grow(spans[1], radius, w)] = True
+    return region
 
 
 def _grow(span: slice, by: int, limit: int) -> slice:

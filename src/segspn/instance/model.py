@@ -33,7 +33,7 @@ class InstanceConfig:
     head_weight: float = 0.3
     head_limit: float = 4.0
     decode: bool = True
-    reach: int = 14
+    reach: int = 12
 
 
 class HeadInstances(InstanceStage):
@@ -54,12 +54,12 @@ class HeadInstances(InstanceStage):
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
         embeddings, shares = embed_samples(samples, self.backbone, self.parent)
+        self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
+        self.last = shares[0]
         if self.config.tune:
             everyone = tuple(range(len(samples.ids)))
             told = None if on_step is None else partial(on_step, everyone)
             self.bank.fit(embeddings, shares, self.config.fit, seed, on_step=told)
-        self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
-        self.last = shares[0]
 
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
