@@ -22,7 +22,7 @@ class ForegroundConfig:
     CRAF decide the rest. ``adapt=False`` leaves the parent as it was trained offline.
     """
 
-    threshold: float = 0.1
+    threshold: float = 0.03
     adapt: bool = True
     fit: FitConfig = field(default_factory=FitConfig)
 
@@ -45,8 +45,16 @@ class HeadForeground(ForegroundStage):
             self.bank.fit(embeddings, union, self.config.fit, seed, on_step=on_step)
 
     def predict(self, frame: Frame) -> Tensor:
-        """Foreground probability ``(Hp / 4, Wp / 4)``."""
-        return self.bank.run(embed(frame, self.backbone, self.parent))[0, 0].sigmoid()
+        """Foreground probability ``(Hp / 4, Wp / 4)``: the higher of the parent's and the adapted head's.
+
+        One annotated frame makes the adapted head sure that all it has not seen is background; a
+        dancer who turns around would be struck out. The parent still knows a dancer when it sees one.
+        """
+        embedding = embed(frame, self.backbone, self.parent)
+        logits = self.bank.run(embedding)
+        if self.config.adapt:
+            logits = torch.maximum(logits, self.parent.foreground(embedding))
+        return logits[0, 0].sigmoid()
 
     def state(self) -> dict[str, Tensor]:
         return {f"head{i}": p for i, p in enumerate(self.bank.params)}
