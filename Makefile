@@ -2,7 +2,7 @@
 #
 #   make demo    segment the example clip into demo-out/
 #   make test    run the tests
-#   make lint    run the linter
+#   make lint    run the linter and the type checker
 #   make clean   remove what these made, the virtual environment included
 #
 # The first call creates .venv and installs segspn into it with the versions in constraints.txt.
@@ -43,6 +43,7 @@ test: $(INSTALLED_DEV)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis

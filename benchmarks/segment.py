@@ -104,9 +104,10 @@ def main() -> None:
             middle = sorted(runs, key=lambda r: r["s_per_frame"])[len(runs) // 2]
             stages = ", ".join(f"{k} {v:.0f}" for k, v in middle["stages_ms"].items())
             print(
-                f"{middle['objects']} objects, {length} frames, {middle['threads']} threads, median of "
-                f"{args.runs}: {middle['s_per_frame']:.3f} s/frame all included (fit {middle['fit_s']:.1f} s"
-                f", step {middle['step_ms']:.0f} ms: {stages}), peak {middle['peak_mb']:.0f} MB",
+                f"{middle['objects']} objects, {length} frames, {middle['threads']} threads, median "
+                f"of {args.runs}: {middle['s_per_frame']:.3f} s/frame all included "
+                f"(fit {middle['fit_s']:.1f} s, step {middle['step_ms']:.0f} ms: {stages}), "
+                f"peak {middle['peak_mb']:.0f} MB",
                 flush=True,
             )
 

@@ -45,7 +45,7 @@ class HeadForeground(ForegroundStage):
             self.bank.fit(embeddings, union, self.config.fit, seed, on_step=on_step)
 
     def predict(self, frame: Frame) -> Tensor:
-        """Foreground probability ``(Hp / 4, Wp / 4)``: the higher of the parent's and the adapted head's.
+        """Foreground probability ``(Hp / 4, Wp / 4)``: the parent's or the adapted head's, the higher.
 
         One annotated frame makes the adapted head sure that all it has not seen is background; a
         dancer who turns around would be struck out. The parent still knows a dancer when it sees one.

@@ -16,7 +16,9 @@ from torch import Tensor
 from segspn.foreground.parent import SUB
 
 # Rows of cells matched at once: a block of similarities stays in the cache.
-_BLOCK_ROWS = 4
+_BLOCK_ROWS = 2
+
+_MARGIN = 40.0  # e**40 times the cells of a bank is far from float32's limit, e**88
 
 
 
@@ -34,7 +36,7 @@ class MemoryConfig:
 @dataclass(eq=False)  # compared by identity
 class _Entry:
     keys: Tensor  # (h, w, K)
-    values: Tensor  # (h, w, 4 N)
+    values: Tensor  # (h, w, 4 N + 1): shares, and a one that sums the weights
     annotated: bool
     index: int
 
@@ -49,9 +51,11 @@ class Memory:
 
     def add(self, keys: Tensor, shares: Tensor, index: int, annotated: bool) -> None:
         """Remember a frame. ``keys``: ``(K, h, w)``; ``shares``: ``(N, 2h, 2w)`` in 0..1."""
+        values = F.pixel_unshuffle(shares[None], SUB)[0]
+        values = torch.cat((values, torch.ones_like(values[:1])))
         entry = _Entry(
             keys.permute(1, 2, 0).contiguous(),
-            F.pixel_unshuffle(shares[None], SUB)[0].permute(1, 2, 0).contiguous(),
+            values.permute(1, 2, 0).contiguous(),
             annotated,
             index,
         )
@@ -79,29 +83,30 @@ class Memory:
         """
         _, h, w = keys.shape
         width = self.entries[0].values.shape[-1]
-        out = keys.new_zeros(width, h, w)
+        out = keys.new_zeros(width - 1, h, w)
+        # Cosines are at most 1: shifted by the scale, weights cannot overflow. The margin keeps the
+        # small ones out of the denormal range, where arithmetic is many times slower.
+        shift = keys.new_tensor(_MARGIN - self.scale)
         for top in range(0, h, _BLOCK_ROWS):
             rows = slice(top, min(h, top + _BLOCK_ROWS))
             wanted = torch.nonzero(region[rows].any(0)).flatten()
             if not len(wanted):
                 continue
             columns = slice(int(wanted[0]), int(wanted[-1]) + 1)
-            queries = keys[:, rows, columns].flatten(1).T.contiguous()
-            votes = queries.new_zeros(len(queries), width)
-            total = queries.new_zeros(len(queries), 1)
+            queries = self.scale * keys[:, rows, columns].flatten(1)
+            votes = queries.new_zeros(width, queries.shape[1])
             for entry in self.entries:
                 near = (slice(0, h), slice(0, w))
                 if not entry.annotated:
                     radius = self.config.radius
                     near = (_grow(rows, radius, h), _grow(columns, radius, w))
                 remembered = entry.keys[near].flatten(0, 1)
-                # Cosines are at most 1, so shifting by the scale keeps exp() in range.
-                weight = queries @ remembered.T
-                weight = weight.mul_(self.scale).sub_(self.scale).exp_()
-                votes += weight @ entry.values[near].flatten(0, 1)
-                total += weight.sum(1, keepdim=True)
-            shares = votes / total.clamp(min=1e-30)
-            out[:, rows, columns] = shares.T.reshape(width, rows.stop - rows.start, -1)
+                # The matrix of weights is what costs: one product writes it, one pass raises it, one
+                # product reads it, laid out so that few objects still make a wide product.
+                weight = torch.addmm(shift, remembered, queries).exp_()
+                votes += entry.values[near].flatten(0, 1).T @ weight
+            shares = votes[:-1] / votes[-1:].clamp(min=1e-30)
+            out[:, rows, columns] = shares.view(width - 1, rows.stop - rows.start, -1)
         return F.pixel_shuffle(out[None], SUB)[0]
 
     def state(self) -> dict[str, Tensor]:

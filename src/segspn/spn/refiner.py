@@ -38,7 +38,7 @@ class Propagation(nn.Module):
         if self.domain == "logit":
             x = torch.logit(x, 1e-4).clamp(-self.limit, self.limit)
         if x.shape[-2:] != gates.shape[-2:]:
-            x = F.interpolate(x, size=gates.shape[-2:], mode="bilinear", align_corners=False)
+            x = F.interpolate(x, size=gates.shape[-2:], mode="bicubic", align_corners=False)
         y = propagate(x, gates, merge=self.merge, rounds=self.rounds)
         if self.domain == "score":
             y = torch.logit(y, 1e-4)
