@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from segspn.training.corrupt import coarse_scores
 from segspn.training.loop import LoopConfig, learning_rate, train
-from segspn.training.parent import balanced_bce, matched_labels
+from segspn.training.parent import balanced_bce, matched_labels, mean_iou
 from segspn.training.spn import boundary_band
 
 
@@ -118,3 +118,14 @@ def test_corruption_is_a_score_map_that_still_shows_the_object() -> None:
         ious.append((found & truth).sum() / (found | truth).sum())
     assert np.mean(ious) > 0.7  # recognisable
     assert np.mean(ious) < 0.99  # but corrupted
+
+
+def test_mean_iou_counts_known_objects_with_truth() -> None:
+    target = torch.zeros(1, 3, 2, 4)
+    target[0, 0, :, :2] = 1  # found by half
+    target[0, 1, 0, 0] = 1  # missed, but unknown: does not count
+    found = torch.zeros(1, 3, 2, 4, dtype=torch.bool)
+    found[0, 0, 0, :2] = True
+    found[0, 2, 0, 0] = True  # no truth: does not count
+    known = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    assert mean_iou(found, target, known) == pytest.approx(0.5)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segspn.foreground.parent import ParentNet
 from segspn.instance.decoder import Decoder
 from segspn.training.corrupt import coarse_scores
-from segspn.training.parent import MOST, Pairs, matched_labels
+from segspn.training.parent import MOST, Pairs, matched_labels, mean_iou
 
 
 class TrackedPairs(Pairs):
@@ -88,15 +88,7 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
     loss = (loss * weight).sum() / weight.sum().clamp(min=1.0)
     figures = {
         "loss": loss.item(),
-        "iou_memory": _iou(memory > 0.5, target, known),
-        "iou": _iou(logits > 0, target, known),
+        "iou_memory": mean_iou(memory > 0.5, target, known),
+        "iou": mean_iou(logits > 0, target, known),
     }
     return loss, figures
-
-
-def _iou(found: Tensor, target: Tensor, known: Tensor) -> float:
-    truth = target > 0.5
-    inter = (found & truth).sum((2, 3)).float()
-    union = (found | truth).sum((2, 3)).float()
-    seen = known[..., 0, 0] * (truth.sum((2, 3)) > 0)
-    return float((inter / union.clamp(min=1) * seen).sum() / seen.sum().clamp(min=1))

@@ -103,3 +103,16 @@ def parent_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dic
         "scale": model.parent.scale.item(),
     }
     return foreground + matching, figures
+
+
+def mean_iou(found: Tensor, target: Tensor, known: Tensor) -> float:
+    """Mean IoU of the objects to be found, for the log.
+
+    ``found`` bool ``(B, N, h, w)``; ``target`` the same in 0..1; ``known`` ``(B, N, 1, 1)``: 0 for an
+    object that cannot be found. Objects without a pixel of truth do not count.
+    """
+    truth = target > 0.5
+    inter = (found & truth).sum((2, 3)).float()
+    union = (found | truth).sum((2, 3)).float().clamp(min=1)
+    counts = known[..., 0, 0] * (truth.sum((2, 3)) > 0)
+    return float((inter / union * counts).sum() / counts.sum().clamp(min=1))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from segspn import __version__
-from segspn.backbone import load_backbone
+from segspn.backbone import EfficientNetLite0, load_backbone
 from segspn.data.stills import Stills
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
@@ -85,9 +85,7 @@ def train_decoder(
     loop = _loop(DECODER, steps, seed)
     data = TrackedPairs(Stills(stills, DECODER.sources), loop.steps * loop.batch, seed=seed)
     torch.manual_seed(seed)
-    backbone = load_backbone()
-    parent_net = ParentNet(backbone.channels)
-    load_weights(parent_net, parent)
+    backbone, parent_net = _parent(parent)
     model = DecoderTrainer(backbone, parent_net, Decoder(parent_net.trunk.width))
     trained = train(model.train(), data, decoder_loss, loop, out, device)
     assert isinstance(trained, DecoderTrainer)
@@ -106,9 +104,7 @@ def train_spn(
     loop = _loop(SPN, steps, seed)
     data = CoarsePairs(Stills(stills, SPN.sources), loop.steps * loop.batch, seed=seed)
     torch.manual_seed(seed)
-    backbone = load_backbone()
-    parent_net = ParentNet(backbone.channels)
-    load_weights(parent_net, parent)
+    backbone, parent_net = _parent(parent)
     model = SpnTrainer(backbone, parent_net, LightGuidance(backbone.channels), Propagation())
     trained = train(model.train(), data, spn_loss, loop, out, device)
     assert isinstance(trained, SpnTrainer)
@@ -116,6 +112,14 @@ def train_spn(
         _write(trained.guidance, out / "spn_guidance.safetensors", loop),
         _write(trained.propagation, out / "spn_propagation.safetensors", loop),
     )
+
+
+def _parent(name: str) -> tuple[EfficientNetLite0, ParentNet]:
+    """The backbone, and a trained parent on it (a shipped name or a file)."""
+    backbone = load_backbone()
+    parent = ParentNet(backbone.channels)
+    load_weights(parent, name)
+    return backbone, parent
 
 
 def _loop(recipe: Recipe, steps: int | None, seed: int) -> LoopConfig:

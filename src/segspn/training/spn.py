@@ -15,7 +15,7 @@ from segspn.foreground.parent import ParentNet
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.refiner import Propagation
 from segspn.training.corrupt import coarse_scores
-from segspn.training.parent import MOST, Pairs, matched_labels
+from segspn.training.parent import MOST, Pairs, matched_labels, mean_iou
 
 
 class CoarsePairs(Pairs):
@@ -82,8 +82,8 @@ def spn_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[s
         before = F.interpolate(torch.logit(coarse, 1e-4), scale_factor=4, mode="bilinear") > 0
         figures = {
             "loss": loss.item(),
-            "iou_in": _iou(before, target, present),
-            "iou_out": _iou(logits > 0, target, present),
+            "iou_in": mean_iou(before, target, present),
+            "iou_out": mean_iou(logits > 0, target, present),
             "gain": model.propagation.gain.item(),
             "gate": gates.mean().item(),
         }
@@ -96,11 +96,3 @@ def boundary_band(target: Tensor, radius: int = 6) -> Tensor:
     grown = F.max_pool2d(target, size, 1, radius)
     shrunk = -F.max_pool2d(-target, size, 1, radius)
     return grown - shrunk
-
-
-def _iou(found: Tensor, target: Tensor, present: Tensor) -> float:
-    truth = target > 0.5
-    inter = (found & truth).sum((2, 3)).float()
-    union = (found | truth).sum((2, 3)).float().clamp(min=1)
-    seen = present[..., 0, 0]
-    return float((inter / union * seen).sum() / seen.sum().clamp(min=1))
