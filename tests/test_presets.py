@@ -34,11 +34,10 @@ def test_paper_is_as_published() -> None:
     assert paper.threshold == paper.foreground.threshold == 0.5
 
 
-def test_quality_does_more_than_default_with_the_same_models() -> None:
+def test_quality_remembers_more_than_default_with_the_same_models() -> None:
     default, quality = load_preset("default"), load_preset("quality")
     assert quality.weights == default.weights and quality.model == default.model
-    assert quality.augment.copies > default.augment.copies
-    assert quality.instance.fit.steps > default.instance.fit.steps
+    assert quality.instance.memory.recent > default.instance.memory.recent
 
 
 @pytest.mark.parametrize(
