@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from segspn.backbone.efficientnet_lite0 import EfficientNetLite0
-from segspn.backbone.frame import ALIGN, Frame, label_shares
+from segspn.backbone.frame import ALIGN, Frame, label_shares, pad
 from segspn.backbone.resnet101 import ResNet101
 
-__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "ResNet101", "label_shares", "load_backbone"]
+__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "ResNet101", "label_shares", "load_backbone", "pad"]
 
 
 def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:

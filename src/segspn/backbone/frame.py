@@ -24,11 +24,8 @@ class Frame:
         h, w = pixels.shape[:2]
         self.size = (h, w)
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        image = image.permute(2, 0, 1)[None].float()
-        pads = (0, -w % ALIGN, 0, -h % ALIGN)
-        self.image = F.pad(image, pads, mode="replicate").contiguous(
-            memory_format=torch.channels_last
-        )
+        image = pad(image.permute(2, 0, 1)[None].float())
+        self.image = image.contiguous(memory_format=torch.channels_last)
         self._made: dict[str, Any] = {}
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
@@ -47,12 +44,16 @@ class Frame:
         return maps[..., :h, :w]
 
 
+def pad(maps: Tensor) -> Tensor:
+    """Maps ``(B, C, H, W)`` -> ``(B, C, Hp, Wp)``, padded as frames are."""
+    h, w = maps.shape[-2:]
+    return F.pad(maps, (0, -w % ALIGN, 0, -h % ALIGN), mode="replicate")
+
+
 def label_shares(labels: np.ndarray, ids: tuple[int, ...], device: torch.device) -> Tensor:
     """Share of each object in every stride-4 cell of the padded frame.
 
     ``labels``: int32 ``(H, W)`` -> float ``(N, Hp / 4, Wp / 4)`` in 0..1.
     """
-    h, w = labels.shape
     onehot = torch.from_numpy(np.stack([labels == i for i in ids])).to(device).float()
-    padded = F.pad(onehot[None], (0, -w % ALIGN, 0, -h % ALIGN), mode="replicate")
-    return F.avg_pool2d(padded, 4)[0]
+    return F.avg_pool2d(pad(onehot[None]), 4)[0]

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CELL = 8  # stride of the embedding
 SUB = 2  # each cell predicts SUB x SUB values, so that scores come out at stride 4
 
 

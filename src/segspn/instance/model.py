@@ -65,7 +65,7 @@ class HeadInstances(InstanceStage):
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
         region = search_region(self.last, self.config.reach)
-        memory = self.memory.read(self.parent.keys(embedding)[0], region)
+        memory = self.memory.read(self._keys(frame), region)
         if self.config.decode:
             logits = self.decoder(embedding, memory[None], self.last[None])[0]
         else:
@@ -76,9 +76,14 @@ class HeadInstances(InstanceStage):
         return compete(logits)
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
-        embedding = embed(frame, self.backbone, self.parent)
-        self.memory.add(self.parent.keys(embedding)[0], shares, index, annotated=False)
+        self.memory.add(self._keys(frame), shares, index, annotated=False)
         self.last = shares
+
+    def _keys(self, frame: Frame) -> Tensor:
+        """The memory's keys ``(K, Hp / 8, Wp / 8)`` of a frame, computed once per frame."""
+        embedding = embed(frame, self.backbone, self.parent)
+        made: Tensor = frame.once("keys", lambda: self.parent.keys(embedding)[0])
+        return made
 
     def state(self) -> dict[str, Tensor]:
         out = {f"head{i}": p for i, p in enumerate(self.bank.params)}

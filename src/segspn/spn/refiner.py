@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segspn.backbone import EfficientNetLite0, Frame
+from segspn.backbone import EfficientNetLite0, Frame, pad
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
 from segspn.weights import load_weights
@@ -86,9 +86,6 @@ class SpnRefiner(nn.Module):
     def refine_pixels(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """The same from arrays: uint8 RGB ``(H, W, 3)`` and float32 ``(N, H, W)`` in 0..1."""
         frame = Frame(pixels, self.propagation.gain.device)
-        h, w = frame.image.shape[-2:]
-        pads = (0, w - scores.shape[2], 0, h - scores.shape[1])
         given = torch.from_numpy(scores).to(frame.image.device)
-        padded = F.pad(given[None], pads, mode="replicate")[0]
-        refined: np.ndarray = self.refine(frame, padded).cpu().numpy()
+        refined: np.ndarray = self.refine(frame, pad(given[None])[0]).cpu().numpy()
         return refined

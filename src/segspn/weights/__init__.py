@@ -80,7 +80,8 @@ def read_state(name: str, what: str) -> tuple[Path, dict[str, Tensor]]:
 def assign_weights(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Copy ``state`` of the file ``path`` into a module; InputError unless it fits exactly."""
     check_state(module, state, path)
-    module.load_state_dict({k: v.to(own.dtype) for (k, own), v in _paired(module, state)})
+    own = module.state_dict()
+    module.load_state_dict({name: state[name].to(value.dtype) for name, value in own.items()})
 
 
 @contextmanager
@@ -117,9 +118,3 @@ def save_weights(module: nn.Module, path: Path, metadata: dict[str, str]) -> Non
     save_file(state, temporary, metadata)
     temporary.chmod(0o644)  # safetensors creates files for the owner alone
     temporary.replace(path)
-
-
-def _paired(
-    module: nn.Module, state: dict[str, Tensor]
-) -> list[tuple[tuple[str, Tensor], Tensor]]:
-    return [((k, v), state[k]) for k, v in module.state_dict().items()]
