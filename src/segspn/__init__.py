@@ -20,6 +20,7 @@ _PUBLIC = {
     "Result": "segspn.pipeline",
     "propagate": "segspn.spn",
     "refine": "segspn.spn",
+    "refine_video": "segspn.jobs",
     "segment_video": "segspn.jobs",
     "evaluate_davis": "segspn.evaluation",
 }

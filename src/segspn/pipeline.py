@@ -22,6 +22,7 @@ from segspn.errors import InputError
 from segspn.foreground import Samples
 from segspn.models import MODELS
 from segspn.presets import Preset, load_preset
+from segspn.spn import VideoRefiner
 
 STATE_VERSION = 1
 
@@ -95,6 +96,10 @@ class Segmenter:
 
     def session(self) -> Session:
         return Session(self)
+
+    def video_refiner(self, count: int) -> VideoRefiner:
+        """A refiner of another tool's masks of one video with ``count`` objects."""
+        return VideoRefiner(self.refiner, count)
 
     def load_session(self, path: str | Path) -> Session:
         """A session as ``save`` left it; it goes on exactly as the saved one would have."""

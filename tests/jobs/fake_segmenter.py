@@ -79,6 +79,39 @@ class FakeSession:
         (path / "state.json").write_text(json.dumps(self.ids))
 
 
+class FakeRefiner:
+    """Pulls scores towards the brightness of the frame."""
+
+    def __init__(self, delay: float) -> None:
+        self.delay = delay
+
+    def refine_pixels(self, frame: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        time.sleep(self.delay)
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        return np.clip(scores * (0.7 + 0.6 * grey), 0, 1)
+
+
+class FakeVideoRefiner:
+    """The same, with a bias that every accepted frame changes."""
+
+    def __init__(self, refiner: FakeRefiner, count: int) -> None:
+        self.refiner, self.bias = refiner, torch.zeros(count)
+
+    def step(self, frame: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        refined = self.refiner.refine_pixels(frame, scores)
+        return np.clip(refined + self.bias.numpy()[:, None, None] * (scores > 0), 0, 1)
+
+    def accept(self, frame: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> None:
+        shares = np.array([(labels == i).mean() for i in ids], np.float32)
+        self.bias = 0.9 * self.bias + torch.from_numpy(shares)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"bias": self.bias}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        self.bias = state["bias"]
+
+
 class FakeSegmenter:
     def __init__(self, preset: str | FakePreset = "default", device: str = "auto") -> None:
         if device == "cuda":
@@ -90,6 +123,10 @@ class FakeSegmenter:
         self.preset = preset
         self.device = torch.device("cpu")
         self.delay = float(os.environ.get("FAKE_DELAY", "0"))
+        self.refiner = FakeRefiner(self.delay)
+
+    def video_refiner(self, count: int) -> FakeVideoRefiner:
+        return FakeVideoRefiner(self.refiner, count)
 
     def session(self) -> FakeSession:
         return FakeSession(self.preset, self.delay)

@@ -11,6 +11,7 @@ from segspn.craf import merge
 from segspn.errors import InputError
 from segspn.jobs import SAVEABLE, default_out, segment_video
 from segspn.jobs.layout import video_name
+from segspn.tracks import decode_rle
 from segspn.video import open_source, read_labels, read_score_map
 
 
@@ -92,6 +93,19 @@ def test_every_kind_of_output(clip):
     foreground = picture_of(out / "clip_stages" / "foreground" / "00004.png")
     assert np.array_equal(foreground, np.where(results[4].stages.foreground >= 0.5, 255, 0))
     assert len(list((out / "clip_panel").iterdir())) == 12
+
+
+def test_run_length_encoded_masks_are_those_of_the_label_maps(clip):
+    summary = run(clip, save=["labels", "rle"], start=1, stride=4)
+    content = json.loads((clip[2] / "clip_rle.json").read_text())
+    assert [image["id"] for image in content["images"]] == [1, 5, 9]
+    for image in content["images"]:
+        labels = np.zeros(SIZE, np.int32)
+        for entry in content["annotations"]:
+            if entry["image_id"] == image["id"]:
+                labels[decode_rle(entry["segmentation"]["counts"], SIZE)] = entry["track_id"]
+        assert labels.any()
+        assert np.array_equal(labels, read_labels(summary.labels / image["file_name"]))
 
 
 def test_overlay_alone_leaves_no_label_files(clip):

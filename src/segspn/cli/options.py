@@ -46,6 +46,31 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.", rich_he
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=RESULTS)
 ]
+Save = Annotated[
+    str,
+    typer.Option(
+        help="What to leave, of labels,overlay,scores,cutouts,stages,rle.", rich_help_panel=RESULTS
+    ),
+]
+Panel = Annotated[
+    bool,
+    typer.Option("--panel", help="Draw the six-picture figure of each frame.", rich_help_panel=RESULTS),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where an interrupted run stopped.", rich_help_panel=RESULTS),
+]
+MaxSide = Annotated[
+    int | None,
+    typer.Option(
+        help="Shrink frames to this longest side for the work; results keep the full size.",
+        rich_help_panel=FRAMES,
+    ),
+]
+ResizeMask = Annotated[
+    bool,
+    typer.Option("--resize-mask", help="Accept masks of another size.", rich_help_panel=FRAMES),
+]
 Start = Annotated[
     int, typer.Option(help="First frame, by number in the input.", rich_help_panel=FRAMES)
 ]

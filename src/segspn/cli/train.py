@@ -65,7 +65,7 @@ def spn(
     seed: Seed = 0,
     device: DeviceName = Device.auto,
 ) -> None:
-    """Train the SPN's guidance net and propagation on top of a trained parent."""
+    """Train the SPN (guidance, evidence, propagation) on top of a trained parent."""
     from segspn.pipeline import resolve_device
     from segspn.training import train_spn
 

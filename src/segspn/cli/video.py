@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,14 +18,17 @@ from segspn.cli.options import (
     Foreground,
     Input,
     Mask,
-    Out,
+    MaxSide,
     Overwrite,
+    Panel,
     PresetName,
     Quiet,
+    ResizeMask,
+    Resume,
+    Save,
     Start,
     Stride,
     listed,
-    load_segmenter,
 )
 from segspn.errors import InputError
 
@@ -38,26 +42,10 @@ def segment(
             "--out", "-o", help="Output folder; default INPUT-segspn.", rich_help_panel=RESULTS
         ),
     ] = None,
-    save: Annotated[
-        str,
-        typer.Option(
-            help="What to leave, of labels,overlay,scores,cutouts,stages.",
-            rich_help_panel=RESULTS,
-        ),
-    ] = "labels,overlay",
-    panel: Annotated[
-        bool,
-        typer.Option(
-            "--panel", help="Draw the six-picture figure of each frame.", rich_help_panel=RESULTS
-        ),
-    ] = False,
+    save: Save = "labels,overlay",
+    panel: Panel = False,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on where an interrupted run stopped.", rich_help_panel=RESULTS
-        ),
-    ] = False,
+    resume: Resume = False,
     mask_frame: Annotated[
         int | None,
         typer.Option(
@@ -68,19 +56,8 @@ def segment(
     start: Start = 0,
     end: End = None,
     stride: Stride = 1,
-    max_side: Annotated[
-        int | None,
-        typer.Option(
-            help="Shrink frames to this longest side for the work; results keep the full size.",
-            rich_help_panel=FRAMES,
-        ),
-    ] = None,
-    resize_mask: Annotated[
-        bool,
-        typer.Option(
-            "--resize-mask", help="Accept a mask of another size.", rich_help_panel=FRAMES
-        ),
-    ] = False,
+    max_side: MaxSide = None,
+    resize_mask: ResizeMask = False,
     preset: PresetName = "default",
     device: DeviceName = Device.auto,
     quiet: Quiet = False,
@@ -118,15 +95,17 @@ def refine(
     input: Annotated[
         str,
         typer.Argument(
-            help="The frames; or, without --masks, a folder of score maps %05d_<object>.png.",
+            help="The frames: video file, folder or glob of images, DAVIS sequence; or, without "
+            "--masks, a folder of score maps %05d_<object>.png.",
             metavar="INPUT",
         ),
     ],
-    out: Out,
     masks: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of any tool's label maps %05d.png or score maps %05d_<object>.png."
+            help="Masks of all frames: a folder of label maps %05d.png, of soft maps "
+            "%05d_<object>.png or of a folder per object; a root of results with a folder of these "
+            "named as the video is; a mask video; COCO or YouTube-VIS RLE in JSON."
         ),
     ] = None,
     mask: Annotated[
@@ -136,47 +115,88 @@ def refine(
     stages: Annotated[str, typer.Option(help="spn,craf or one of them.")] = "spn,craf",
     craf: CrafName = "default",
     foreground: Foreground = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Output folder; default INPUT-refined.", rich_help_panel=RESULTS
+        ),
+    ] = None,
     save: Annotated[
-        str, typer.Option(help="What to leave: labels, scores or both.", rich_help_panel=RESULTS)
-    ] = "labels",
+        str | None,
+        typer.Option(
+            help="What to leave, of labels,overlay,scores,cutouts,stages,rle; default labels,overlay.",
+            rich_help_panel=RESULTS,
+        ),
+    ] = None,
+    panel: Panel = False,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     start: Start = 0,
     end: End = None,
     stride: Stride = 1,
+    max_side: MaxSide = None,
+    resize_mask: ResizeMask = False,
     preset: PresetName = "default",
     device: DeviceName = Device.auto,
     quiet: Quiet = False,
 ) -> None:
     """Refine the masks of any tool with the network (spn) and the region filter (craf).
 
-    Label maps go to OUT/NAME/%05d.png. A folder of score maps alone can be filtered without the
-    frames: segspn refine SCORES --stages craf --mask FIRST.png --out DIR
+    OUT holds what segment leaves: label maps OUT/NAME/%05d.png, the overlay video, a contact sheet,
+    run.json. A folder of score maps alone can be filtered without the frames, into label maps
+    (and, with --save labels,scores, score maps): segspn refine SCORES --stages craf --mask FIRST.png
     """
-    from segspn.jobs import refine_folder, refine_video, require_stages
-    from segspn.video import open_source
+    from segspn.jobs import default_out, refine_folder, refine_video, require_stages
 
     chosen = require_stages(listed(stages))
-    options: dict[str, Any] = {
-        "craf": craf,
-        "foreground": foreground,
-        "save": listed(save),
-        "overwrite": overwrite,
-        "progress": not quiet,
-    }
-    if masks is None:
-        if chosen != ("craf",):
-            raise InputError(
-                f"{input}: the spn stage needs frames and masks: give --masks FOLDER, or "
-                "--stages craf to filter a folder of score maps"
-            )
-        if mask is None:
-            raise InputError(f"{input}: score maps alone need the first frame's --mask")
-        folder = refine_folder(input, mask, out, **options)
-    else:
-        source = open_source(input, start, end, stride)
-        segmenter = load_segmenter(preset, device) if "spn" in chosen else None
-        folder = refine_video(
-            source, masks, out, mask=mask, stages=chosen, segmenter=segmenter, **options
+    folder = default_out(input, "refined") if out is None else out
+    if masks is not None:
+        summary = refine_video(
+            input,
+            masks,
+            folder,
+            stages=chosen,
+            preset=preset,
+            device=device.value,
+            craf=craf,
+            mask=mask,
+            foreground=foreground,
+            start=start,
+            end=end,
+            stride=stride,
+            max_side=max_side,
+            save=["labels", "overlay"] if save is None else listed(save),
+            resize_mask=resize_mask,
+            overwrite=overwrite,
+            resume=resume,
+            panel=panel,
+            progress=not quiet,
+            note=lambda line: None if quiet else print(f"segspn: note: {line}", file=sys.stderr),
         )
+        if not quiet:
+            print(summary.told())
+        return
+    if chosen != ("craf",):
+        raise InputError(
+            f"{input}: the spn stage needs frames and masks: give --masks, or --stages craf to "
+            "filter a folder of score maps"
+        )
+    if mask is None:
+        raise InputError(f"{input}: score maps alone need the first frame's --mask")
+    if resume or panel or resize_mask or max_side is not None or (start, end, stride) != (0, None, 1):
+        raise InputError(
+            f"{input}: score maps alone are filtered as a whole: give frames and --masks for --start, "
+            "--end, --stride, --max-side, --resize-mask, --panel or --resume"
+        )
+    written = refine_folder(
+        input,
+        mask,
+        folder,
+        craf=craf,
+        foreground=foreground,
+        save=["labels"] if save is None else listed(save),
+        overwrite=overwrite,
+        progress=not quiet,
+    )
     if not quiet:
-        print(folder if "labels" in listed(save) else out)
+        print(written if written.is_dir() else folder)

@@ -3,9 +3,10 @@
 from segspn.jobs.interrupt import Interrupted
 from segspn.jobs.layout import Layout, default_out
 from segspn.jobs.outputs import SAVEABLE
-from segspn.jobs.refine import REFINE_STAGES, refine_folder, refine_video, require_stages
+from segspn.jobs.refine import REFINE_STAGES, refine_video, require_stages
+from segspn.jobs.refine_folder import refine_folder
 from segspn.jobs.report import RunSummary, installation
-from segspn.jobs.run import segment_video
+from segspn.jobs.segment import segment_video
 from segspn.jobs.stages import (
     fit_stage,
     run_craf,

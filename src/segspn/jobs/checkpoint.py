@@ -17,7 +17,7 @@ from segspn.errors import InputError
 from segspn.video import Source, write_bytes
 
 if TYPE_CHECKING:
-    from segspn.pipeline import Session
+    from segspn.jobs.run import Steps
 
 _STATE = "state.json"
 
@@ -41,7 +41,7 @@ class Checkpoint:
     seconds: float = 0.0
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, session: Session | None) -> None:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, session: Steps | None) -> None:
     """Write ``checkpoint``, and ``session`` beside it, so that the pair is always whole.
 
     The session goes to a name of its own first; the state file that names it is then replaced in

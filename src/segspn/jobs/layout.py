@@ -57,6 +57,10 @@ class Layout:
         return self.out / f"{self.name}_sheet.png"
 
     @property
+    def rle(self) -> Path:
+        return self.out / f"{self.name}_rle.json"
+
+    @property
     def report(self) -> Path:
         return self.out / "run.json"
 
@@ -69,11 +73,14 @@ class Layout:
         """Folder of one of ``STAGE_FOLDERS``."""
         return self.out / f"{self.name}_stages" / kind
 
+    def _files(self) -> tuple[Path, ...]:
+        return (self.report, self.overlay, self.sheet, self.rle)
+
     def refuse_to_touch(self, *inputs: str | Path) -> None:
         """Raise `InputError` if an input is one of the run's outputs or lies in one of them."""
         folders = [self.labels, self.scores, self.cutouts, self.panel, self.work]
         folders.append(self.stage("").parent)
-        outputs = {path.resolve() for path in (*folders, self.overlay, self.sheet, self.report)}
+        outputs = {path.resolve() for path in (*folders, *self._files())}
         for given in inputs:
             path = Path(given)
             path = (path if path.exists() else plain_folder(path)).resolve()
@@ -88,7 +95,7 @@ class Layout:
         stages = [self.stage(kind) for kind in STAGE_FOLDERS]
         for folder in (self.labels, self.scores, self.cutouts, self.panel, *stages):
             remove_numbered(folder)
-        for file in (self.report, self.overlay, self.sheet):
+        for file in self._files():
             file.unlink(missing_ok=True)
         remove_if_empty(self.stage("").parent)
         if self.work.is_dir():
@@ -113,9 +120,9 @@ def plain_folder(pattern: Path) -> Path:
     return Path(*plain)
 
 
-def default_out(spec: str | Path) -> Path:
-    """Where results go if the user names no folder."""
-    return Path(f"{video_name(spec)}-segspn")
+def default_out(spec: str | Path, ending: str = "segspn") -> Path:
+    """Where results go if the user names no folder; ``ending`` keeps jobs on one video apart."""
+    return Path(f"{video_name(spec)}-{ending}")
 
 
 def require_writable(out: Path, overwrite: bool, resume: bool = False, offer: str = "") -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from segspn.craf import merge
 from segspn.errors import InputError
-from segspn.jobs.layout import STAGE_FOLDERS, Layout
+from segspn.jobs.layout import Layout
 from segspn.jobs.scale import Scale
+from segspn.tracks import coco_writer
 from segspn.video import (
-    ObjectMasks,
     Source,
     VideoWriter,
     contact_sheet,
@@ -32,10 +32,7 @@ from segspn.video import (
     write_score_map,
 )
 
-if TYPE_CHECKING:
-    from segspn.pipeline import Result
-
-SAVEABLE = ("labels", "overlay", "scores", "cutouts", "stages")
+SAVEABLE = ("labels", "overlay", "scores", "cutouts", "stages", "rle")
 """What a run can leave behind, by the names of ``--save``."""
 
 _SHEET_FRAMES = 12
@@ -54,13 +51,47 @@ def require_saveable(save: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SAVEABLE if name in wanted)
 
 
+class FrameStages(Protocol):
+    """Probabilities 0..1 at the working size, float32: of foreground (H, W), and of each object
+    (N, H, W) before and after the spatial propagation network."""
+
+    @property
+    def foreground(self) -> np.ndarray: ...
+
+    @property
+    def coarse(self) -> np.ndarray: ...
+
+    @property
+    def refined(self) -> np.ndarray: ...
+
+
+class FrameResult(Protocol):
+    """One frame at the working size, as `segspn.pipeline.Result` has it."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def scores(self) -> np.ndarray: ...
+
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def stages(self) -> FrameStages: ...
+
+    @property
+    def timings(self) -> dict[str, float]: ...
+
+
 class FrameFiles:
     """Writes the files of one frame after another.
 
     ``save`` what is wanted (``SAVEABLE``); ``panel`` the six-picture figure too, with the labels
-    that a merge at ``threshold`` gives before the filter. Label maps are
-    always written, since the overlay is drawn from them: where nobody asked for them they lie
-    among the run's own files.
+    that a merge at ``threshold`` gives before the filter; ``annotation`` the labels of the annotated
+    frame, if there is one; ``stage_folders`` those of ``STAGE_FOLDERS`` that results can fill. Label
+    maps are always written, since the overlay is drawn from them: where nobody asked for them they
+    lie among the run's own files.
     """
 
     def __init__(
@@ -68,17 +99,20 @@ class FrameFiles:
         layout: Layout,
         save: tuple[str, ...],
         panel: bool,
-        masks: ObjectMasks,
+        ids: tuple[int, ...],
+        annotation: np.ndarray | None,
         scale: Scale,
         threshold: float,
+        stage_folders: tuple[str, ...],
     ) -> None:
         self._layout = layout
         self._save = save
         self._panel = panel
-        self._masks = masks
+        self._annotation = annotation
         self._scale = scale
         self._threshold = threshold
-        self._wide = needs_wide(masks.ids)
+        self._stage_folders = stage_folders
+        self._wide = needs_wide(ids)
         self.labels = layout.labels if "labels" in save else layout.work / "labels"
 
     def folders(self) -> list[Path]:
@@ -89,16 +123,17 @@ class FrameFiles:
         folders += [layout.cutouts] if "cutouts" in self._save else []
         folders += [layout.panel] if self._panel else []
         if "stages" in self._save:
-            folders += [layout.stage(kind) for kind in STAGE_FOLDERS]
+            folders += [layout.stage(kind) for kind in self._stage_folders]
         return folders
 
-    def write(self, name: str, frame: np.ndarray, result: Result, annotated: bool) -> None:
+    def write(self, name: str, frame: np.ndarray, result: FrameResult, annotated: bool) -> None:
         """Write everything of one frame; ``annotated`` is that of the mask, kept as it was given.
 
         ``frame`` uint8 (H, W, 3) at full size; ``result`` at the working size.
         """
-        labels = self._masks.labels
-        if not annotated:
+        if annotated and self._annotation is not None:
+            labels = self._annotation
+        else:
             labels = self._scale.enlarge_labels(result.labels, result.scores, result.ids)
         if "scores" in self._save:
             self._write_scores(self._layout.scores, name, result.scores, result.ids)
@@ -109,17 +144,25 @@ class FrameFiles:
         if "stages" in self._save:
             self._write_stages(name, result)
         if self._panel:
-            refined = result.stages.refined
-            before = merge(refined, result.ids, self._threshold)
-            before = self._scale.enlarge_labels(before, refined, result.ids)
-            picture = panel(frame, self._masks.labels, before, labels)
+            picture = self._draw_panel(frame, result, labels)
             write_picture(self._layout.panel / f"{name}.png", picture)
         write_labels(self.labels / f"{name}.png", labels, self._wide)
 
-    def _write_stages(self, name: str, result: Result) -> None:
+    def _draw_panel(self, frame: np.ndarray, result: FrameResult, labels: np.ndarray) -> np.ndarray:
+        before = self._merged(result.stages.refined, result.ids)
+        if self._annotation is not None:
+            return panel(frame, self._annotation, before, labels)
+        given = self._merged(result.stages.coarse, result.ids)
+        return panel(frame, given, before, labels, caption="masks given")
+
+    def _merged(self, scores: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:
+        return self._scale.enlarge_labels(merge(scores, ids, self._threshold), scores, ids)
+
+    def _write_stages(self, name: str, result: FrameResult) -> None:
         stage = self._layout.stage
-        foreground = self._scale.enlarge(result.stages.foreground) >= _HALF
-        write_mask(stage("foreground") / f"{name}.png", foreground)
+        if "foreground" in self._stage_folders:
+            foreground = self._scale.enlarge(result.stages.foreground) >= _HALF
+            write_mask(stage("foreground") / f"{name}.png", foreground)
         for object_id, score in zip(result.ids, result.stages.coarse, strict=True):
             hard = self._scale.enlarge(score) >= _HALF
             write_mask(stage("hard") / f"{name}_{object_id}.png", hard)
@@ -137,25 +180,31 @@ def draw_overview(
     ids: tuple[int, ...],
     sheet: Path,
     video: Path | None,
+    rle: Path | None,
     advance: Callable[[], None],
 ) -> None:
-    """Draw the contact sheet and, if ``video`` is a path, the overlay video, in one stream.
+    """Draw the contact sheet and, where they are paths, the overlay video and the RLE file.
 
-    ``labels`` is the folder of label PNGs. The video plays at the source's speed whatever the
-    stride. Raises `InputError` where a file cannot be written.
+    All in one stream. ``labels`` is the folder of label PNGs. The video plays at the source's speed
+    whatever the stride. Raises `InputError` where a file cannot be written.
     """
     count = min(_SHEET_FRAMES, len(source))
     picked = set(np.linspace(0, len(source) - 1, count).round().astype(int).tolist())
     small: list[tuple[np.ndarray, np.ndarray]] = []
 
     rate = source.fps / source.numbers.step
-    with nullcontext() if video is None else VideoWriter(video, rate, source.size) as writer:
+    with (
+        nullcontext() if video is None else VideoWriter(video, rate, source.size) as writer,
+        nullcontext() if rle is None else coco_writer(rle, source, ids) as add_masks,
+    ):
         for index, frame in enumerate(prefetch(source.read())):
             found = read_labels(labels / f"{source.names[index]}.png")
             if index in picked:
                 small.append(_small(frame, found))
             if writer is not None:
                 writer.write(overlay(frame, found, ids))
+            if add_masks is not None:
+                add_masks(index, found)
             advance()
     frames, maps = zip(*small, strict=True)
     names = [source.names[index] for index in sorted(picked)]

@@ -2,146 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from segspn.craf import build_craf, filter_folder, merge
+from segspn.craf import merge
 from segspn.errors import InputError
-from segspn.jobs.layout import Layout, require_writable, video_name
-from segspn.jobs.progress import progress_bar
-from segspn.jobs.score_maps import (
-    PER_FRAME,
-    PER_OBJECT,
-    NumberedFiles,
-    ScoreMaps,
-    holds_score_maps,
-    require_size,
-)
-from segspn.jobs.stages import numbered_frames, read_foreground, write_scores
-from segspn.video import (
-    Source,
-    needs_wide,
-    read_labels,
-    read_object_masks,
-    read_score_map,
-    write_labels,
-)
+from segspn.jobs.checkpoint import mask_identity
+from segspn.jobs.filter import LateFilter
+from segspn.jobs.layout import Layout, video_name
+from segspn.jobs.outputs import require_saveable
+from segspn.jobs.report import RunSummary
+from segspn.jobs.run import require_layout, run_video
+from segspn.jobs.scale import Scale
+from segspn.jobs.stages import read_foreground
+from segspn.tracks import FrameMasks, Tracks, open_tracks
+from segspn.video import ObjectMasks, Source, open_source, prefetch, read_object_masks
 
 if TYPE_CHECKING:
     from segspn.pipeline import Segmenter
+    from segspn.presets import Preset
+    from segspn.spn import VideoRefiner
 
 REFINE_STAGES = ("spn", "craf")
 """Stages of a refinement, in order."""
 
-_VOID = 255
 _THRESHOLD = 0.5
-
-
-def refine_folder(
-    scores: str | Path,
-    mask: str | Path,
-    out: str | Path,
-    *,
-    craf: str = "default",
-    foreground: Path | None = None,
-    save: Iterable[str] = ("labels",),
-    overwrite: bool = False,
-    progress: bool = True,
-) -> Path:
-    """Filter a folder of score maps ``%05d_<object>.png`` of frames 1, 2, ...; needs no frames.
-
-    Writes label maps ``OUT/NAME/%05d.png``, where NAME is that of the folder and frame 0 is the
-    annotation ``mask``; with "scores" in ``save`` the filtered score maps too, as
-    ``OUT/NAME_scores/%05d_<object>.png``. ``foreground``: a folder of ``%05d.png``, outside of
-    whose masks nothing is labelled.
-    Returns the folder of the label maps. Raises `InputError`.
-    """
-    folder = Path(scores)
-    masks = read_object_masks(mask)
-    results = _Results(out, folder, masks.ids, save, overwrite, [folder, Path(mask), foreground])
-    filtered = filter_folder(
-        folder, masks.labels, masks.ids, craf, foreground, read_score=read_score_map
-    )
-    names = {p.name.split("_")[0] for p in folder.glob("[0-9]*_*.png")}
-    with progress_bar("Refining", len(names - {"00000"}), 0, progress) as advance:
-        for number, result, _ in filtered:
-            if number == 1:
-                results.write("00000", masks.labels, None)
-            results.write(f"{number:05d}", result.labels, result.scores)
-            advance()
-    return results.layout.labels
+_HALF = 128
+_REFINER = "refiner.safetensors"
 
 
 def refine_video(
-    source: Source,
+    input: str | Path,
     masks: str | Path,
     out: str | Path,
     *,
     stages: Iterable[str] = REFINE_STAGES,
     segmenter: Segmenter | None = None,
+    preset: str | Preset = "default",
+    device: str = "auto",
     craf: str = "default",
     mask: str | Path | None = None,
-    foreground: Path | None = None,
-    save: Iterable[str] = ("labels",),
+    foreground: str | Path | None = None,
+    start: int = 0,
+    end: int | None = None,
+    stride: int = 1,
+    max_side: int | None = None,
+    save: Iterable[str] = ("labels", "overlay"),
+    resize_mask: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
+    panel: bool = False,
     progress: bool = True,
-) -> Path:
-    """Refine masks of a video: ``MASKS/%05d.png`` label maps or ``%05d_<object>.png`` score maps.
+    note: Callable[[str], None] = lambda line: None,
+) -> RunSummary:
+    """Refine the masks that any tool made of a video: one or many objects, hard or soft.
 
-    An object that enters later is taken up by the filter in the first frame that shows it.
+    A stream like `segspn.jobs.segment_video`, with the same files and the same way to go on after an
+    interruption. An object that enters later is taken up by the filter in the first frame that shows
+    it; where an object has no mask it has no pixels.
 
     Args:
-        source: the frames.
-        masks: the folder of masks, named as the frames are.
-        out: written as `refine_folder` does.
+        input: a video file, a folder or glob of images, a DAVIS sequence.
+        masks: masks of all these frames, anything that `segspn.tracks.open_tracks` reads.
+        out: folder for the results, made if needed.
         stages: of `REFINE_STAGES`.
-        segmenter: whose SPN is used; needed for that stage.
+        segmenter: a ready one whose SPN to use; otherwise one is made from ``preset`` and ``device``
+            where that stage is asked for.
         craf: parameter set of the filter.
         mask: annotation of the first frame, which is then kept as it is and names the objects;
             without it the first frame is refined like the others and all objects are.
         foreground: folder of foreground masks ``%05d.png``; nothing is labelled outside of them.
-        save: "labels", "scores" or both.
-        overwrite, progress: as for `refine_folder`.
+        start, end, stride, max_side, save, overwrite, resume, panel, progress: as for
+            `segspn.jobs.segment_video`. There are no foreground masks among the stages' outputs.
+        resize_mask: accept masks of another size than the frames'.
+        note: is told how masks were read where that is not plain, one line each.
 
     Raises:
-        InputError: for what the user can mend.
+        InputError, Interrupted: as `segspn.jobs.segment_video` does.
     """
     chosen = require_stages(stages)
-    if "spn" in chosen and segmenter is None:
-        raise ValueError("the SPN stage needs a segmenter")
-    folder = Path(masks)
-    given = None if mask is None else read_object_masks(mask, source.size)
-    ids = None if given is None else given.ids
-    names = source.names if given is None else source.names[1:]
-    maps: _Masks = (
-        ScoreMaps(folder, names, ids) if holds_score_maps(folder) else LabelMaps(folder, names, ids)
+    if panel and "craf" not in chosen:
+        raise InputError("--panel shows what the region filter does: add craf to --stages")
+    source = open_source(input, start, end, stride)
+    given = None if mask is None else read_object_masks(mask, source.size, resize_mask)
+    scale = Scale(source.size, max_side)
+    annotation = None if given is None or mask is None else scale.shrink_masks(given, mask)
+    wanted = require_saveable(save)
+    tracks = open_tracks(
+        masks, source, video_name(input), annotated=given is not None, resize=resize_mask
     )
-    results = _Results(
-        out, source.spec, maps.ids, save, overwrite, [folder, source.spec, mask, foreground]
+    ids = tracks.ids if given is None else given.ids
+    notes = [*tracks.notes, *_compare(tracks.ids, ids, masks, mask)]
+    for name in source.names if foreground is not None else ():
+        if not (file := Path(str(foreground)) / f"{name}.png").is_file():
+            raise InputError(f"{file} is missing: every frame needs a foreground mask")
+    if "craf" in chosen:
+        LateFilter(craf, ids)  # complains now if the name is unknown
+    layout = Layout(Path(out), video_name(input))
+    read = [input, *tracks.paths, *(path for path in (mask, foreground) if path is not None)]
+    require_layout(layout, overwrite, resume, read)
+    for line in notes:
+        note(line)
+    if "spn" not in chosen:
+        segmenter = None
+    elif segmenter is None:
+        from segspn.pipeline import Segmenter
+
+        segmenter = Segmenter(preset, device)
+    work = _Refining(
+        source,
+        scale,
+        tracks,
+        notes,
+        ids,
+        given,
+        annotation,
+        segmenter,
+        craf if "craf" in chosen else None,
+        None if foreground is None else Path(foreground),
     )
-    filter = _Filter(craf, maps.ids) if "craf" in chosen else None
-    with numbered_frames(source, "Refining", progress) as frames:
-        for index, frame in frames:
-            name = source.names[index]
-            if index == 0 and given is not None:
-                if filter is not None:
-                    filter.start(given.labels)
-                results.write(name, given.labels, None)
-                continue
-            scores = maps.read(name, source.size).astype(np.float32) / 255
-            if "spn" in chosen and segmenter is not None:
-                scores = segmenter.refiner.refine_pixels(frame, scores)
-            allowed = None
-            if foreground is not None:
-                allowed = read_foreground(foreground, name, source.size)
-            labels = merge(scores, maps.ids, _THRESHOLD, allowed)
-            if filter is not None:
-                scores, labels = filter.step(scores, labels, allowed)
-            results.write(name, labels, scores)
-    return results.layout.labels
+    work.arguments = {
+        "--masks": str(Path(masks).absolute()),
+        "--stages": list(chosen),
+        "--start": start,
+        "--end": end,
+        "--stride": stride,
+        "--max-side": max_side,
+        "--resize-mask": resize_mask,
+        "--foreground": None if foreground is None else str(Path(foreground).absolute()),
+        **work.arguments,
+    }
+    return run_video(
+        work,
+        layout,
+        save=wanted,
+        panel=panel,
+        overwrite=overwrite,
+        resume=resume,
+        progress=progress,
+    )
 
 
 def require_stages(stages: Iterable[str]) -> tuple[str, ...]:
@@ -154,125 +160,176 @@ def require_stages(stages: Iterable[str]) -> tuple[str, ...]:
     return tuple(stage for stage in REFINE_STAGES if stage in wanted)
 
 
-class _Filter:
-    """The region filter over objects that may enter late.
+def _compare(
+    found: tuple[int, ...], wanted: tuple[int, ...], masks: object, mask: object
+) -> Iterator[str]:
+    """Notes where the objects of ``masks`` are not those of the annotation ``mask``.
 
-    The filter judges an object by where it was, so an object is annotated with its own mask in the
-    first frame that shows it.
+    Raises `InputError` if none of them is.
     """
-
-    def __init__(self, params: str, ids: tuple[int, ...]) -> None:
-        self._craf = build_craf(params, ids)  # complains now if the name is unknown
-        self._params = params
-        self._ids = ids
-        self._entered: tuple[int, ...] = ()
-
-    def start(self, labels: np.ndarray) -> None:
-        """Take ``labels``, int32 (H, W), as the truth of this frame for all objects."""
-        self._entered = self._ids
-        self._craf.start(labels)
-
-    def step(
-        self, scores: np.ndarray, merged: np.ndarray, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Filtered scores (N, H, W) and labels of a frame, whose plain merge is ``merged``."""
-        rows = [self._ids.index(i) for i in self._entered]
-        labels = np.zeros_like(merged)
-        if rows:
-            result = self._craf.step(scores[rows], allowed)
-            scores = scores.copy()
-            scores[rows] = result.scores
-            labels = result.labels
-        there = set(np.unique(merged).tolist())
-        new = [i for i in self._ids if i in there and i not in self._entered]
-        if new:
-            if rows:
-                self._craf.add(*new)
-            else:
-                self._craf = build_craf(self._params, new)
-            self._entered = self._craf.ids
-            is_new = np.isin(merged, new)
-            labels[is_new] = merged[is_new]
-            self._craf.start(labels)
-        return scores, labels
+    told = f"{masks} has objects {', '.join(map(str, found))}, {mask} has {', '.join(map(str, wanted))}"
+    if not set(found) & set(wanted):
+        raise InputError(f"{told}: give both the same ids")
+    if set(found) != set(wanted):
+        yield f"{told}: only objects of both can be refined"
 
 
-class _Masks(Protocol):
-    """Masks by frame: ``read`` gives scores uint8 (N, H, W) in the order of ``ids``."""
+@dataclass(frozen=True)
+class _Stages:
+    """Scores float32 (N, h, w) as they were given and after the SPN; see `FrameStages`."""
 
+    coarse: np.ndarray
+    refined: np.ndarray
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """Any object, (h, w)."""
+        shares: np.ndarray = self.coarse.max(0)
+        return shares
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A `FrameResult`."""
+
+    labels: np.ndarray
+    scores: np.ndarray
     ids: tuple[int, ...]
+    stages: _Stages
+    timings: dict[str, float] = field(default_factory=dict)
 
-    def read(self, name: str, size: tuple[int, int] | None = None) -> np.ndarray: ...
 
+class _Refining:
+    """The `Work` of one sweep over all frames.
 
-class LabelMaps:
-    """Label maps ``%05d.png`` as scores of 0 and 255.
-
-    ``names`` and ``ids`` as for `ScoreMaps`. The value 255 is void, unless it is the only object of
-    all the frames, as in binary masks, which makes it object 1.
+    ``given`` the annotation of the first frame, ``annotation`` its labels at the working size;
+    ``segmenter`` None leaves out the SPN, ``craf`` None the filter.
     """
 
-    def __init__(self, folder: Path, names: Iterable[str], ids: tuple[int, ...] | None = None) -> None:
-        self._folder = folder
-        found: set[int] = set()
-        for name in names:
-            path = folder / f"{name}.png"
-            if not path.is_file():
-                raise InputError(
-                    f"{path} is missing: every frame needs a label map {name}.png or score maps "
-                    f"{name}_<object>.png"
-                )
-            found.update(np.unique(read_labels(path)).tolist())
-        found.discard(0)
-        # 16-bit files may use 255 as an id like any other.
-        wide = max(found, default=0) > _VOID
-        self._binary = found == {_VOID}
-        if self._binary:
-            found = {1}
-        elif not wide:
-            found.discard(_VOID)
-        if not found:
-            raise InputError(f"{folder} marks no object in any frame: nothing is to be refined")
-        self.ids = tuple(sorted(found)) if ids is None else ids
-
-    def read(self, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
-        """Scores of one frame, uint8 (N, H, W). Raises `InputError` for another size."""
-        path = self._folder / f"{name}.png"
-        labels = read_labels(path)
-        require_size(path, labels, size or labels.shape)
-        if self._binary:
-            labels = (labels > 0).astype(np.int32)
-        return np.stack([(labels == i) * np.uint8(255) for i in self.ids])
-
-
-class _Results:
-    """The files of a refinement, made with the first one that is written."""
+    title = "Refining"
+    stage_folders: tuple[str, ...] = ("hard", "coarse", "refined")
+    threshold = _THRESHOLD
 
     def __init__(
         self,
-        out: str | Path,
-        spec: str | Path,
+        source: Source,
+        scale: Scale,
+        tracks: Tracks,
+        notes: list[str],
         ids: tuple[int, ...],
-        save: Iterable[str],
-        overwrite: bool,
-        inputs: Iterable[str | Path | None],
+        given: ObjectMasks | None,
+        annotation: np.ndarray | None,
+        segmenter: Segmenter | None,
+        craf: str | None,
+        foreground: Path | None,
     ) -> None:
-        self._save = set(save)
-        if not self._save or not self._save <= {"labels", "scores"}:
-            raise InputError(
-                f"--save {','.join(sorted(self._save))}: give labels, scores or labels,scores"
-            )
-        self.layout = Layout(Path(out), video_name(spec))
-        self.layout.refuse_to_touch(*(path for path in inputs if path is not None))
-        require_writable(self.layout.out, overwrite)
-        self._ids = ids
-        self._wide = needs_wide(ids)
-        self._labels = NumberedFiles(self.layout.labels, PER_FRAME, overwrite=True)
-        self._scores = NumberedFiles(self.layout.scores, PER_OBJECT, overwrite=True)
+        self.source, self.scale, self.tracks, self.ids = source, scale, tracks, ids
+        self.first_labels, self.segmenter = annotation, segmenter
+        self.craf, self.foreground = craf, foreground
+        self.sweeps: Sequence[range] = (range(len(source)),)
+        self.annotation = None if given is None else (0, given.labels)
+        self.facts: dict[str, Any] = {"masks": tracks.kind, "notes": notes}
+        self.arguments: dict[str, Any] = {
+            "--craf": craf,
+            "--mask content": None if given is None else mask_identity(given.labels),
+            "--masks content": tracks.identity,
+        }
+        if segmenter is not None:
+            net = {"preset": asdict(segmenter.preset), "device": str(segmenter.device)}
+            self.facts |= net
+            self.arguments |= net
 
-    def write(self, name: str, labels: np.ndarray, scores: np.ndarray | None) -> None:
-        """Write one frame; ``scores`` None for an annotated one, which has none."""
-        if "labels" in self._save:
-            write_labels(self._labels.path(f"{name}.png"), labels, self._wide)
-        if "scores" in self._save and scores is not None:
-            write_scores(self._scores, name, scores, self._ids)
+    def begin(self, sweep: int) -> _Refinement:
+        filter = None if self.craf is None else LateFilter(self.craf, self.ids)
+        refiner = None
+        if self.segmenter is not None:
+            refiner = self.segmenter.video_refiner(len(self.ids))
+        return _Refinement(self, filter, refiner)
+
+    def load(self, path: Path) -> _Refinement:
+        fresh = self.begin(0)
+        fresh.restore(path)
+        return fresh
+
+
+class _Refinement:
+    """The `Steps` of a refinement: frames hand on the states of the filter and of the refiner."""
+
+    def __init__(
+        self, work: _Refining, filter: LateFilter | None, refiner: VideoRefiner | None
+    ) -> None:
+        self._work = work
+        self._filter, self._refiner = filter, refiner
+        self._masks: Generator[FrameMasks] | None = None
+
+    def step(self, index: int, frame: np.ndarray) -> _Result:
+        work = self._work
+        if index == 0 and work.first_labels is not None:
+            return self._annotate(frame, work.first_labels)
+        timings: dict[str, float] = {}
+        clock = time.perf_counter()
+        given = self._read(index)
+        timings["masks"], clock = time.perf_counter() - clock, time.perf_counter()
+        refined = given
+        if self._refiner is not None:
+            frame = work.scale.shrink_frame(frame)
+            refined = self._refiner.step(frame, given)
+            timings["spn"], clock = time.perf_counter() - clock, time.perf_counter()
+        allowed = self._allowed(index)
+        scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
+        if self._filter is not None:
+            scores, labels = self._filter.step(scores, labels, allowed)
+            timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
+        if self._refiner is not None:
+            self._refiner.accept(frame, labels, work.ids)
+            timings["memory"] = time.perf_counter() - clock
+        return _Result(labels, scores, work.ids, _Stages(given, refined), timings)
+
+    def save(self, path: Path) -> None:
+        path.mkdir()
+        if self._filter is not None:
+            self._filter.save(path)
+        if self._refiner is not None:
+            state = {k: v.cpu().contiguous() for k, v in self._refiner.state().items()}
+            save_file(state, path / _REFINER)
+
+    def close(self) -> None:
+        if self._masks is not None:
+            self._masks.close()
+
+    def restore(self, path: Path) -> None:
+        if self._filter is not None:
+            self._filter.restore(path)
+        if self._refiner is not None:
+            try:
+                self._refiner.restore(load_file(path / _REFINER))
+            except (SafetensorError, OSError) as error:
+                raise InputError(
+                    f"{path / _REFINER} is damaged: start anew with --overwrite"
+                ) from error
+
+    def _annotate(self, frame: np.ndarray, labels: np.ndarray) -> _Result:
+        if self._refiner is not None:
+            self._refiner.accept(self._work.scale.shrink_frame(frame), labels, self._work.ids)
+        if self._filter is not None:
+            self._filter.start(labels)
+        exact = np.stack([labels == i for i in self._work.ids]).astype(np.float32)
+        return _Result(labels, exact, self._work.ids, _Stages(exact, exact))
+
+    def _read(self, index: int) -> np.ndarray:
+        """The masks of a frame as scores float32 (N, h, w)."""
+        if self._masks is None:
+            self._masks = prefetch(self._work.tracks.read(index))
+        masks = next(self._masks)
+        scores = np.zeros((len(self._work.ids), *self._work.scale.working), np.float32)
+        for score, object_id in zip(scores, self._work.ids, strict=True):
+            if object_id in masks:
+                np.divide(self._work.scale.fit_map(masks[object_id]), np.float32(255), out=score)
+        return scores
+
+    def _allowed(self, index: int) -> np.ndarray | None:
+        work = self._work
+        if work.foreground is None:
+            return None
+        mask = read_foreground(work.foreground, work.source.names[index], work.source.size)
+        return work.scale.fit_map(mask.astype(np.uint8) * np.uint8(255)) >= _HALF

@@ -1,14 +1,14 @@
-"""A whole video from files to files: segment, write, resume."""
+"""The loop of every job on a whole video: read, step, write, checkpoint, draw, report."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,13 +17,12 @@ from segspn.jobs.checkpoint import (
     Checkpoint,
     input_identity,
     load_checkpoint,
-    mask_identity,
     require_same,
     save_checkpoint,
 )
 from segspn.jobs.interrupt import CtrlC, Interrupted
-from segspn.jobs.layout import Layout, make_folders, remove_if_empty, require_writable, video_name
-from segspn.jobs.outputs import FrameFiles, draw_overview, require_saveable
+from segspn.jobs.layout import Layout, make_folders, remove_if_empty, require_writable
+from segspn.jobs.outputs import FrameFiles, FrameResult, draw_overview
 from segspn.jobs.progress import progress_bar
 from segspn.jobs.report import (
     RunSummary,
@@ -34,157 +33,159 @@ from segspn.jobs.report import (
     write_report,
 )
 from segspn.jobs.scale import Scale
-from segspn.video import ObjectMasks, Source, open_source, prefetch, read_object_masks
-
-if TYPE_CHECKING:
-    from segspn.pipeline import Result, Segmenter, Session
-    from segspn.presets import Preset
+from segspn.video import Source, prefetch
 
 CHECKPOINT_EVERY = 25
 """Frames between two checkpoints."""
 
 
-def segment_video(
-    input: str | Path,
-    mask: str | Path,
-    out: str | Path,
+class Steps(Protocol):
+    """One sweep under way."""
+
+    def step(self, index: int, frame: np.ndarray) -> FrameResult:
+        """The result of the next frame of the sweep, uint8 (H, W, 3) at full size; at the working
+        size."""
+
+    def save(self, path: Path) -> None:
+        """Write the state after the last step into the folder ``path``, which is not there yet."""
+
+    def close(self) -> None:
+        """Let go of files and threads; no step follows."""
+
+
+class Work(Protocol):
+    """What a job does to the frames of a video, in one or more sweeps over them.
+
+    Attributes:
+        title: of the progress bar.
+        source, scale: the frames, and the size to work at.
+        ids: the objects, ascending.
+        sweeps: indices of the frames in the order they are done; each frame is in one of them.
+        annotation: index of the annotated frame and its labels int32 (H, W) at full size, which are
+            kept as they are; None if there is no such frame.
+        stage_folders: of `STAGE_FOLDERS`, those that its results can fill.
+        threshold: least score of a labelled pixel.
+        arguments: what its results depend on beside the frames, plain JSON values by name.
+        facts: what it adds to the report.
+    """
+
+    title: str
+    source: Source
+    scale: Scale
+    ids: tuple[int, ...]
+    sweeps: Sequence[range]
+    annotation: tuple[int, np.ndarray] | None
+    stage_folders: tuple[str, ...]
+    threshold: float
+    arguments: dict[str, Any]
+    facts: dict[str, Any]
+
+    def begin(self, sweep: int) -> Steps:
+        """What works on the frames of ``sweeps[sweep]``, from the first one on."""
+
+    def load(self, path: Path) -> Steps:
+        """The same as `Steps.save` left it."""
+
+
+def require_layout(layout: Layout, overwrite: bool, resume: bool, inputs: Iterable[str | Path]) -> None:
+    """Raise `InputError` unless a run may write to ``layout`` without harm to anything."""
+    layout.refuse_to_touch(*inputs)
+    require_writable(layout.out, overwrite, resume, " or --resume to continue an interrupted run")
+
+
+def run_video(
+    work: Work,
+    layout: Layout,
     *,
-    segmenter: Segmenter | None = None,
-    preset: str | Preset = "default",
-    device: str = "auto",
-    mask_frame: int | None = None,
-    start: int = 0,
-    end: int | None = None,
-    stride: int = 1,
-    max_side: int | None = None,
-    save: Iterable[str] = ("labels", "overlay"),
-    resize_mask: bool = False,
-    overwrite: bool = False,
-    resume: bool = False,
-    panel: bool = False,
-    progress: bool = True,
+    save: tuple[str, ...],
+    panel: bool,
+    overwrite: bool,
+    resume: bool,
+    progress: bool,
 ) -> RunSummary:
-    """Segment the objects of one annotated frame in every frame of a video.
+    """Do ``work`` on every frame, leaving files as soon as their frame is done.
 
-    From the annotated frame the objects are followed to the last frame and, if it is not the first
-    one, by a second session to the first. Files are written as their frame is done (`Layout` says
-    where); the overlay video, the contact sheet and ``run.json`` follow at the end.
-
-    Args:
-        input: a video file, a folder or glob of images, a DAVIS sequence.
-        mask: the annotated frame's objects, anything `segspn.video.read_object_masks` reads.
-        out: folder for the results, made if needed.
-        segmenter: a ready one to use; otherwise one is made from ``preset`` and ``device``.
-        mask_frame: number of the annotated frame in the source; None: the first selected one.
-        start, end, stride: frames to work on, by number in the source; ``end`` is exclusive.
-        max_side: shrink frames to this longest side for the work; results have the full size.
-        save: what to leave, names of `SAVEABLE`. The contact sheet is always left.
-        resize_mask: accept a mask of another size than the frames'.
-        overwrite: replace the results of an earlier run in ``out``.
-        resume: go on where an interrupted run with the same arguments stopped. The results are
-            those of an undisturbed run, byte for byte.
-        panel: draw the six-picture figure of the authors' demo for each frame.
-        progress: show a progress bar, if the error stream is a terminal.
+    Overlay, contact sheet, RLE file and ``run.json`` follow at the end. ``layout`` is one that
+    `require_layout` has passed, ``save`` names of `SAVEABLE`; the others are those of
+    `segment_video`.
 
     Raises:
         InputError: for anything the user can mend. Nothing is written if it is found before the
             first frame; later the finished frames stay and the run can be resumed.
         Interrupted: at Ctrl-C, after the state was saved.
     """
-    source = open_source(input, start, end, stride)
-    key = _key_index(source, mask_frame)
-    masks = read_object_masks(mask, source.size, resize_mask)
-    scale = Scale(source.size, max_side)
-    working = scale.shrink_masks(masks, mask)
-    wanted = require_saveable(save)
-    layout = Layout(Path(out), video_name(input))
-    layout.refuse_to_touch(input, mask)
-    require_writable(layout.out, overwrite, resume, " or --resume to continue an interrupted run")
-    if segmenter is None:
-        from segspn.pipeline import Segmenter
-
-        segmenter = Segmenter(preset, device)
-    arguments = {
-        "input": str(Path(input).absolute()),
-        "--mask-frame": source.numbers[key],
-        "--start": start,
-        "--end": end,
-        "--stride": stride,
-        "--max-side": max_side,
-        "--save": list(wanted),
-        "--panel": panel,
-        "device": str(segmenter.device),
-        "preset": _plain(asdict(segmenter.preset)),
-        "segspn version": versions()["segspn"],
-        "input content": input_identity(source),
-        "mask content": mask_identity(masks.labels),
-    }
+    source = work.source
+    arguments = _arguments(work, save, panel)
     checkpoint = Checkpoint(arguments)
     if resume:
         finished = read_report(layout.report)
         if finished is not None:
             require_same(layout.out, finished["arguments"], arguments)
             shutil.rmtree(layout.work, ignore_errors=True)
-            return _summary(layout, wanted, finished, 0, was_finished=True)
+            return _summary(layout, save, finished, 0, was_finished=True)
         found = load_checkpoint(layout.work)
         if found is not None:
             require_same(layout.out, found.arguments, arguments)
             checkpoint = found
     resumed_at = checkpoint.done
-    files = FrameFiles(layout, wanted, panel, masks, scale, segmenter.preset.threshold)
-    run = _Run(source, key, segmenter, scale, working, files, layout, checkpoint, overwrite)
+    labels = None if work.annotation is None else work.annotation[1]
+    files = FrameFiles(
+        layout, save, panel, work.ids, labels, work.scale, work.threshold, work.stage_folders
+    )
+    run = _Run(work, files, layout, checkpoint, overwrite)
     try:
-        with progress_bar("Segmenting", len(source), resumed_at, progress) as advance:
-            run.segment(advance)
+        with progress_bar(work.title, len(source), resumed_at, progress) as advance:
+            run.follow_all(advance)
         with progress_bar("Drawing", len(source), 0, progress) as advance:
-            video = layout.overlay if "overlay" in wanted else None
-            draw_overview(source, files.labels, masks.ids, layout.sheet, video, advance)
+            video = layout.overlay if "overlay" in save else None
+            rle = layout.rle if "rle" in save else None
+            draw_overview(source, files.labels, work.ids, layout.sheet, video, rle, advance)
     except KeyboardInterrupt as stop:
         raise Interrupted(_how_to_go_on(layout, checkpoint.done, len(source))) from stop
-    report = {**_facts(source, masks, segmenter), **run.figures(), "arguments": arguments}
+    report = {**_facts(work), **run.figures(), "arguments": arguments}
     write_report(layout.report, report)
     # Last: as long as it is there, a killed run can be resumed.
     shutil.rmtree(layout.work)
-    return _summary(layout, wanted, report, resumed_at, was_finished=False)
+    return _summary(layout, save, report, resumed_at, was_finished=False)
 
 
 class _Run:
-    """One run under way. Frames are written in two sweeps from the annotated one, ``key``: to the
-    last frame, then to the first; ``checkpoint.done`` counts over both.
-    """
+    """One run under way; ``checkpoint.done`` counts frames over all sweeps."""
 
     def __init__(
         self,
-        source: Source,
-        key: int,
-        segmenter: Segmenter,
-        scale: Scale,
-        labels: np.ndarray,
+        work: Work,
         files: FrameFiles,
         layout: Layout,
         checkpoint: Checkpoint,
         overwrite: bool,
     ) -> None:
-        self._source = source
-        self._key = key
-        self._segmenter = segmenter
-        self._scale = scale
-        self._labels = labels
+        self._work = work
+        self._source = work.source
+        self._key = None if work.annotation is None else work.annotation[0]
         self._files = files
         self._layout = layout
         self._checkpoint = checkpoint
         self._overwrite = overwrite
         self._ctrl_c = CtrlC()
-        self._session: Session | None = None
+        self._steps: Steps | None = None
         self._begun = time.perf_counter() - checkpoint.seconds
 
-    def segment(self, advance: Callable[[], None]) -> None:
+    def follow_all(self, advance: Callable[[], None]) -> None:
         """Write all frames that are not written yet."""
         with self._ctrl_c:
             try:
-                self._sweep_both_ways(advance)
+                before = 0
+                for sweep, indices in enumerate(self._work.sweeps):
+                    done = max(0, self._checkpoint.done - before)
+                    if done < len(indices):
+                        self._follow(sweep, indices[done:], resumed=done > 0, advance=advance)
+                    before += len(indices)
+                self._steps = None  # what remains is drawing, which needs none
+                self._save()
             except KeyboardInterrupt:
-                if not self._ctrl_c.torn and self._checkpoint.done:
+                # Without steps, what is on disk is all there is to go on from.
+                if not self._ctrl_c.torn and self._checkpoint.done and self._steps is not None:
                     with self._ctrl_c.held():
                         self._save()
                 raise
@@ -199,54 +200,41 @@ class _Run:
             "peak_memory_bytes": peak_memory(),
         }
 
-    def _sweep_both_ways(self, advance: Callable[[], None]) -> None:
-        count, key, checkpoint = len(self._source), self._key, self._checkpoint
-        forward = count - key
-        if checkpoint.done < forward:
-            session = self._load() if checkpoint.done else self._annotate(advance)
-            self._follow(session, range(key + checkpoint.done, count), advance)
-        if checkpoint.done < count:
-            session = self._load() if checkpoint.done > forward else self._annotate(None)
-            self._follow(session, range(count - 1 - checkpoint.done, -1, -1), advance)
-        self._session = None  # what remains is drawing, which needs none
-        self._save()
+    def _follow(self, sweep: int, indices: range, resumed: bool, advance: Callable[[], None]) -> None:
+        """Step through the frames ``indices``, writing each."""
+        self._steps = None  # that of the sweep before has done its work
+        steps = self._load() if resumed else self._work.begin(sweep)
+        if resumed:
+            self._steps = steps
+        stop = indices[-1] + indices.step
+        # Closed at once when something goes wrong: a traceback would keep both alive.
+        with (
+            closing(steps),
+            closing(prefetch(self._source.read(indices[0], stop, indices.step))) as frames,
+        ):
+            for index, frame in zip(indices, frames, strict=True):
+                clock = time.perf_counter()
+                if not self._checkpoint.done:
+                    # It may take long, and there is nothing yet that Ctrl-C could tear.
+                    result = steps.step(index, frame)
+                    with self._ctrl_c.held():
+                        self._begin(index, frame, result, clock)
+                        self._steps = steps
+                else:
+                    with self._ctrl_c.held():
+                        self._steps = steps
+                        result = steps.step(index, frame)
+                        self._finish(index, frame, result, clock)
+                        if self._checkpoint.done % CHECKPOINT_EVERY == 0:
+                            self._save()
+                advance()
 
-    def _load(self) -> Session:
+    def _load(self) -> Steps:
         if self._checkpoint.session is None:
             raise InputError(f"{self._layout.work} lacks a session: start anew with --overwrite")
-        return self._segmenter.load_session(self._layout.work / self._checkpoint.session)
+        return self._work.load(self._layout.work / self._checkpoint.session)
 
-    def _annotate(self, advance: Callable[[], None] | None) -> Session:
-        """A session that knows the annotated frame, which is written if ``advance`` is given."""
-        self._session = None
-        frame = next(self._source.read(self._key, self._key + 1))
-        clock = time.perf_counter()
-        session = self._segmenter.session()
-        result = session.annotate(self._scale.shrink_frame(frame), self._labels)
-        with self._ctrl_c.held():
-            if advance is not None:
-                self._begin(frame, result, clock)
-                advance()
-            self._session = session
-        return session
-
-    def _follow(self, session: Session, indices: range, advance: Callable[[], None]) -> None:
-        """Step through the frames ``indices``, writing each."""
-        self._session = session
-        if not indices:
-            return
-        stop = indices[-1] + indices.step
-        frames = prefetch(self._source.read(indices[0], stop, indices.step))
-        for index, frame in zip(indices, frames, strict=True):
-            clock = time.perf_counter()
-            with self._ctrl_c.held():
-                result = session.step(self._scale.shrink_frame(frame))
-                self._finish(index, frame, result, clock)
-                if self._checkpoint.done % CHECKPOINT_EVERY == 0:
-                    self._save()
-            advance()
-
-    def _begin(self, frame: np.ndarray, result: Result, clock: float) -> None:
+    def _begin(self, index: int, frame: np.ndarray, result: FrameResult, clock: float) -> None:
         """Make the folders and write the first frame: only now, when little can go wrong."""
         if self._overwrite:
             self._layout.clear()
@@ -254,14 +242,14 @@ class _Run:
         try:
             make_folders(self._files.folders())
             self._save()
-            self._finish(self._key, frame, result, clock)
+            self._finish(index, frame, result, clock)
         except InputError:  # a full disk: leave it as it was
             if new:
                 self._layout.clear()
                 remove_if_empty(self._layout.out)
             raise
 
-    def _finish(self, index: int, frame: np.ndarray, result: Result, clock: float) -> None:
+    def _finish(self, index: int, frame: np.ndarray, result: FrameResult, clock: float) -> None:
         self._files.write(self._source.names[index], frame, result, index == self._key)
         timings = {**result.timings, "frame": time.perf_counter() - clock}
         for stage, seconds in timings.items():
@@ -270,43 +258,38 @@ class _Run:
         self._checkpoint.seconds = time.perf_counter() - self._begun
 
     def _save(self) -> None:
-        save_checkpoint(self._layout.work, self._checkpoint, self._session)
+        save_checkpoint(self._layout.work, self._checkpoint, self._steps)
 
 
-def _key_index(source: Source, mask_frame: int | None) -> int:
-    """Index among the selected frames of the annotated one, a source frame number."""
-    if mask_frame is None:
-        return 0
-    numbers = source.numbers
-    if mask_frame not in numbers:
-        raise InputError(
-            f"frame {mask_frame} of {source.spec}, which the mask belongs to, is not selected: "
-            f"choose --mask-frame from {numbers[0]} to {numbers[-1]}"
-            + (f" in steps of {numbers.step}" if numbers.step > 1 else "")
-        )
-    return numbers.index(mask_frame)
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` as they come back from JSON, so that they compare equal to saved ones."""
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+def _arguments(work: Work, save: tuple[str, ...], panel: bool) -> dict[str, Any]:
+    """Everything that the results depend on, as it comes back from JSON."""
+    source = work.source
+    arguments = {
+        "input": str(Path(source.spec).absolute()),
+        "--save": list(save),
+        "--panel": panel,
+        **work.arguments,
+        "segspn version": versions()["segspn"],
+        "input content": input_identity(source),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(arguments, default=str))
     return plain
 
 
-def _facts(source: Source, masks: ObjectMasks, segmenter: Segmenter) -> dict[str, Any]:
+def _facts(work: Work) -> dict[str, Any]:
     import torch
 
+    source = work.source
     return {
         "finished": True,
         "versions": versions(),
-        "preset": _plain(asdict(segmenter.preset)),
-        "device": str(segmenter.device),
+        **json.loads(json.dumps(work.facts, default=str)),
         "threads": torch.get_num_threads(),
         "input": source.spec,
         "frames": len(source),
         "size": list(source.size),
         "source_fps": source.fps,
-        "objects": list(masks.ids),
+        "objects": list(work.ids),
     }
 
 

@@ -38,6 +38,15 @@ class Scale:
             return frame
         return cv2.resize(frame, self.working[::-1], interpolation=cv2.INTER_AREA)
 
+    def fit_map(self, score: np.ndarray) -> np.ndarray:
+        """One object's score, uint8 (H, W) of any size, at the working size, soft at its edges."""
+        if score.shape == self.working:
+            return score
+        finer = score.shape[0] > self.working[0]
+        return cv2.resize(
+            score, self.working[::-1], interpolation=cv2.INTER_AREA if finer else cv2.INTER_LINEAR
+        )
+
     def shrink_masks(self, masks: ObjectMasks, path: object) -> np.ndarray:
         """The masks' labels at the working size.
 

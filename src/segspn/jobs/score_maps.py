@@ -113,11 +113,6 @@ PER_FRAME = r"\d+\.png"
 PER_OBJECT = r"\d+_\d+\.png"
 
 
-def holds_score_maps(folder: Path) -> bool:
-    """Whether there is a per-object PNG in ``folder``."""
-    return any(True for _ in _matches(folder))
-
-
 def require_size(path: Path, picture: np.ndarray, size: tuple[int, ...]) -> None:
     """Raise `InputError`, telling both, if ``picture`` is not of ``size`` (H, W)."""
     if picture.shape != tuple(size):

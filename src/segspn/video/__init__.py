@@ -3,7 +3,15 @@
 from segspn.video.ahead import prefetch
 from segspn.video.atomic import replacing, write_bytes
 from segspn.video.draw import contact_sheet, cutout, label_picture, object_colour, overlay, panel
+from segspn.video.images import (
+    IMAGE_SUFFIXES,
+    header_size,
+    is_plain_grey,
+    list_images,
+    natural_key,
+)
 from segspn.video.labels import (
+    LARGEST_ID,
     davis_palette,
     needs_wide,
     read_labels,
@@ -13,18 +21,31 @@ from segspn.video.labels import (
     write_picture,
     write_score_map,
 )
-from segspn.video.masks import ObjectMasks, read_object_masks, require_objects, resize_labels
+from segspn.video.masks import (
+    MOST_OBJECTS,
+    ObjectMasks,
+    read_object_masks,
+    require_objects,
+    resize_labels,
+)
 from segspn.video.sinks import VideoWriter
 from segspn.video.source import Source, open_source
 
 __all__ = [
+    "IMAGE_SUFFIXES",
+    "LARGEST_ID",
+    "MOST_OBJECTS",
     "ObjectMasks",
     "Source",
     "VideoWriter",
     "contact_sheet",
     "cutout",
     "davis_palette",
+    "header_size",
+    "is_plain_grey",
     "label_picture",
+    "list_images",
+    "natural_key",
     "needs_wide",
     "object_colour",
     "open_source",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(iterator: Iterator[T], depth: int = 2) -> Iterator[T]:
+def prefetch(iterator: Iterator[T], depth: int = 2) -> Generator[T]:
     """The items of ``iterator``, produced up to ``depth`` ahead in a background thread.
 
     The thread starts with the first item asked for and ends with the last, or when the consumer
@@ -23,7 +23,7 @@ def prefetch(iterator: Iterator[T], depth: int = 2) -> Iterator[T]:
     return _prefetched(iterator, depth)
 
 
-def _prefetched(iterator: Iterator[T], depth: int) -> Iterator[T]:
+def _prefetched(iterator: Iterator[T], depth: int) -> Generator[T]:
     items: SimpleQueue[tuple[bool, T | BaseException | None]] = SimpleQueue()
     room = threading.Semaphore(depth)
     stopped = threading.Event()

@@ -71,19 +71,23 @@ def cutout(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def panel(
-    frame: np.ndarray, annotation: np.ndarray, before: np.ndarray, after: np.ndarray
+    frame: np.ndarray,
+    annotation: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    caption: str = "annotation",
 ) -> np.ndarray:
     """The six pictures of the authors' CRAF demo in a captioned 2 x 3 grid, uint8 (h, w, 3) RGB.
 
     Above: frame, before CRAF, after CRAF; below: annotation, before and after over the frame.
     ``frame`` uint8 (H, W, 3); the others are label maps (H, W); ``annotation`` is that of the
-    annotated frame.
+    annotated frame, or what ``caption`` says.
     """
     pictures = [
         ("frame", frame),
         ("before CRAF", label_picture(before)),
         ("after CRAF", label_picture(after)),
-        ("annotation", label_picture(annotation)),
+        (caption, label_picture(annotation)),
         ("before CRAF, over the frame", overlay(frame, before, _present(before))),
         ("after CRAF, over the frame", overlay(frame, after, _present(after))),
     ]
@@ -158,9 +162,7 @@ def _shrunk(picture: np.ndarray, width: int) -> np.ndarray:
 def _shrunk_labels(labels: np.ndarray, width: int) -> np.ndarray:
     # Contours are drawn after shrinking, so that they stay one pixel wide and sharp.
     height = _height_for(labels.shape, width)
-    return cv2.resize(
-        labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
-    )
+    return cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def _grid(pictures: Sequence[tuple[str, np.ndarray]], columns: int, width: int) -> np.ndarray:

@@ -81,6 +81,10 @@ class VideoFrames:
         """Output stems of the frames ``numbers``: their numbers, ``%05d``."""
         return [f"{number:05d}" for number in numbers]
 
+    def stem(self, number: int) -> None:
+        """Frames of a video have no file names."""
+        return None
+
     def read(self, numbers: range) -> Iterator[np.ndarray]:
         """Frames uint8 (H, W, 3) RGB, C-contiguous, by frame number, in the order of ``numbers``.
 

@@ -51,6 +51,10 @@ class ImageFrames:
             taken[file.stem] = file
         return list(taken)
 
+    def stem(self, number: int) -> str:
+        """File name of a frame, without suffix."""
+        return self._files[number].stem
+
     def read(self, numbers: range) -> Iterator[np.ndarray]:
         """Frames uint8 (H, W, 3) RGB by frame number. Raises `InputError` for a damaged file."""
         for number in numbers:

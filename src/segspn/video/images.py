@@ -56,6 +56,15 @@ def header_size(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def is_plain_grey(path: Path) -> bool:
+    """Whether it is an 8-bit grey image without a palette. Raises `InputError` as `header_size`."""
+    try:
+        with Image.open(path) as image:
+            return image.mode == "L"
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+
+
 def load_image(path: Path) -> Image.Image:
     """A completely decoded Pillow image in its native mode.
 

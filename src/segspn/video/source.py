@@ -25,6 +25,8 @@ class Frames(Protocol):
 
     def select(self, numbers: range) -> list[str]: ...
 
+    def stem(self, number: int) -> str | None: ...
+
     def read(self, numbers: range) -> Iterator[np.ndarray]: ...
 
 
@@ -35,6 +37,7 @@ class Source:
         spec: the input as the user gave it.
         numbers: source frame number of each selected frame.
         names: output stem of each selected frame.
+        stems: the frames' own file names without suffix; None where frames have no files.
         size: (H, W).
         fps: frames per second of the source itself; a stride does not change it.
     """
@@ -43,6 +46,8 @@ class Source:
         self.spec = spec
         self.numbers = numbers
         self.names: list[str] = frames.select(numbers)
+        stems = [frames.stem(number) for number in numbers]
+        self.stems = None if None in stems else [str(stem) for stem in stems]
         self.size: tuple[int, int] = frames.size
         self.fps: float = frames.fps
         self._frames = frames
@@ -75,9 +80,7 @@ class Source:
         return self._frames.read(range(wanted[0], wanted[1] + step, stride))
 
 
-def open_source(
-    spec: str | Path, start: int = 0, end: int | None = None, stride: int = 1
-) -> Source:
+def open_source(spec: str | Path, start: int = 0, end: int | None = None, stride: int = 1) -> Source:
     """Open a video file, a folder of images (a DAVIS sequence is one), a glob or one image.
 
     ``start``, ``end`` (exclusive; beyond the last frame means to the last) and ``stride`` select
@@ -95,9 +98,7 @@ def open_source(
     total = len(frames)
     if hopeless or start >= total:
         asked = f"frame {start} to {'the last' if end is None else f'before {end}'}"
-        raise InputError(
-            f"{spec} has {total} frames, and {asked} selects none: choose 0 <= start < end"
-        )
+        raise InputError(f"{spec} has {total} frames, and {asked} selects none: choose 0 <= start < end")
     stop = total if end is None else min(end, total)
     return Source(str(spec), frames, range(start, stop, stride))
 

@@ -1,0 +1,75 @@
+"""The region filter over masks in which objects may enter late."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segspn.craf import Craf, build_craf
+from segspn.errors import InputError
+
+_FILE = "filter.npz"
+
+
+class LateFilter:
+    """The region filter over objects that may enter late.
+
+    The filter judges an object by where it was, so an object is annotated with its own mask in the
+    first frame that shows it. Raises `InputError` for an unknown parameter set.
+    """
+
+    def __init__(self, params: str, ids: tuple[int, ...]) -> None:
+        build_craf(params, ids)  # complains now if the name is unknown
+        self._params = params
+        self._ids = ids
+        self._craf: Craf | None = None
+
+    def start(self, labels: np.ndarray) -> None:
+        """Take ``labels``, int32 (H, W), as the truth of this frame for all objects."""
+        self._craf = build_craf(self._params, self._ids)
+        self._craf.start(labels)
+
+    def step(
+        self, scores: np.ndarray, merged: np.ndarray, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Filtered scores (N, H, W) and labels of a frame, whose plain merge is ``merged``."""
+        labels = np.zeros_like(merged)
+        entered: tuple[int, ...] = ()
+        if self._craf is not None:
+            entered = self._craf.ids
+            rows = [self._ids.index(i) for i in entered]
+            result = self._craf.step(scores[rows], allowed)
+            scores = scores.copy()
+            scores[rows] = result.scores
+            labels = result.labels
+        there = set(np.unique(merged).tolist())
+        new = [i for i in self._ids if i in there and i not in entered]
+        if new:
+            if self._craf is None:
+                self._craf = build_craf(self._params, new)
+            else:
+                self._craf.add(*new)
+            is_new = np.isin(merged, new)
+            labels[is_new] = merged[is_new]
+            self._craf.start(labels)
+        return scores, labels
+
+    def save(self, folder: Path) -> None:
+        """Write the state into ``folder``."""
+        state: dict[str, Any] = {} if self._craf is None else self._craf.state()
+        np.savez(folder / _FILE, **state)
+
+    def restore(self, folder: Path) -> None:
+        """Go on where `save` left off. Raises `InputError` for a damaged state."""
+        path = folder / _FILE
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                state = dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is damaged: start anew with --overwrite") from error
+        if state:
+            self._craf = build_craf(self._params, self._ids)
+            self._craf.restore(state)
