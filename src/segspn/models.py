@@ -49,6 +49,7 @@ class LiteWeights:
     parent: str = "parent"
     decoder: str = "decoder"
     guidance: str = "spn_guidance"
+    evidence: str = "spn_evidence"
     propagation: str = "spn_propagation"
 
 
@@ -119,7 +120,12 @@ class LiteModel(Model):
         load_weights(self.decoder, weights.decoder)
         self.decoder.eval().requires_grad_(False).to(device)
         self.refiner = SpnRefiner.load(
-            self.backbone, device, weights.guidance, weights.propagation
+            self.backbone,
+            self.parent,
+            device,
+            weights.guidance,
+            weights.evidence,
+            weights.propagation,
         )
 
     def prepare(self, frame: Frame) -> None:
@@ -150,7 +156,7 @@ class ResNet101Model(Model):
         self.parent = ResNetF.load(w.parent, w.backbone, w.backbone_convention, preset.seed)
         self.parent.requires_grad_(False).to(device)
         guidance = Vgg16Guidance.load(w.guidance, w.vgg, w.vgg_convention, preset.seed)
-        refiner = SpnRefiner(None, guidance, Propagation(domain="score", merge="max"))
+        refiner = SpnRefiner(guidance, Propagation(domain="score", merge="max"))
         self.refiner = refiner.eval().requires_grad_(False).to(device)
 
     def prepare(self, frame: Frame) -> None:

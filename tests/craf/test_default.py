@@ -27,7 +27,7 @@ def step(craf, *scores):
     return craf.step(np.stack(scores)).labels
 
 
-BODY = (10, 10, 10, 10)  # area 100: reach is 0.5 * 10 = 5 pixels
+BODY = (10, 10, 10, 10)  # area 100: reach is 0.75 * 10 = 7.5 pixels
 
 
 def test_good_scores_pass_untouched():
@@ -46,7 +46,7 @@ def test_far_island_is_dropped_and_parts_split_by_an_occluder_stay():
     assert np.array_equal(labels, parts > 0)
 
 
-@pytest.mark.parametrize(("gap", "kept"), [(4, True), (6, False)])
+@pytest.mark.parametrize(("gap", "kept"), [(7, True), (9, False)])
 def test_unsupported_island_is_kept_within_reach(gap, kept):
     craf = start(box(BODY))
     island = (12, 20 + gap - 1, 2, 2)  # `gap` pixels from the mask's last column
@@ -57,10 +57,10 @@ def test_unsupported_island_is_kept_within_reach(gap, kept):
 
 def test_unsupported_islands_may_not_grow_the_object_too_far():
     craf = start(box(BODY))
-    near, farther = (10, 22, 10, 1), (10, 24, 10, 2)  # 100 + 10 + 20 > 1.2 * 100
+    near, farther = (10, 22, 10, 1), (6, 24, 16, 3)  # 100 + 10 + 48 > 1.5 * 100
     labels = step(craf, box(BODY, near, farther))
     assert np.array_equal(labels, box(BODY, near) > 0)
-    craf = start(box(BODY), params=DefaultParams(growth=1.3))
+    craf = start(box(BODY), params=DefaultParams(growth=1.6))
     assert np.array_equal(step(craf, box(BODY, near, farther)), box(BODY, near, farther) > 0)
 
 
@@ -98,7 +98,7 @@ def test_runner_up_is_judged_where_an_island_was_dropped():
 def test_lost_object_returns_farther_away_the_longer_it_was_missed():
     craf = start(box(BODY))
     empty = box()
-    away = box((10, 37, 6, 6))  # 18 pixels behind the mask's last column; reach 5 * (1 + missed)
+    away = box((10, 45, 6, 6))  # 26 pixels behind the mask's last column; reach 7.5 * (1 + missed)
     seen = [bool(step(craf, s).any()) for s in (empty, empty, away, away)]
     assert seen == [False, False, False, True]
 
@@ -133,6 +133,16 @@ def test_object_without_annotation_gets_nothing():
     craf.start(box(BODY).astype(np.int32))
     labels = step(craf, box(BODY), box((30, 60, 8, 8)))
     assert np.array_equal(labels, box(BODY) > 0)
+
+
+@pytest.mark.parametrize(("gap", "kept"), [(1, True), (3, False)])
+def test_what_is_attached_to_the_object_stays_whatever_its_size(gap, kept):
+    craf = start(box(BODY))
+    part = (8, 20 + gap, 14, 14)  # larger than the body
+    # one pixel of background between them is a gap of 2
+    labels = step(craf, box((10, 10, 10, 10 + 1), part))
+    assert (labels[15, 30] == 1) == kept
+    assert labels[12, 12] == 1
 
 
 def test_growth_counts_from_the_supported_area_when_the_object_outgrew_its_reference():

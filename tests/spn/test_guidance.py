@@ -119,7 +119,9 @@ def test_score_domain_is_the_published_propagation() -> None:
 def test_closed_gates_leave_scores_and_upsample_them() -> None:
     scores = torch.full((1, 1, 4, 4), 0.75)
     for domain in ("logit", "score"):
-        refined = Propagation(domain)(scores, torch.zeros(1, 4, 3, 16, 16)).sigmoid()
+        propagation = Propagation(domain)
+        values = propagation.values(scores, (16, 16))
+        refined = propagation(values, torch.zeros(1, 4, 3, 16, 16)).sigmoid()
         assert refined.shape == (1, 1, 16, 16)
         assert torch.allclose(refined, torch.tensor(0.75), atol=1e-5)
     with pytest.raises(ValueError, match="'logit' or 'score'"):
@@ -127,7 +129,7 @@ def test_closed_gates_leave_scores_and_upsample_them() -> None:
 
 
 def test_refiner_without_a_backbone(guidance: Vgg16Guidance) -> None:
-    refiner = SpnRefiner(None, guidance, Propagation("score", "max"))
+    refiner = SpnRefiner(guidance, Propagation("score", "max"))
     frame = Frame(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8), torch.device("cpu"))
     with torch.no_grad():
         refined = refiner.refine(frame, torch.rand(2, 32, 64))

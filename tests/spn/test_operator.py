@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from segspn.spn import propagate
+from segspn.spn import Propagation, operator, propagate
 from segspn.spn.reference import propagate_reference
 
 
@@ -22,6 +23,21 @@ def make(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor,
 def test_opcheck(merge: str) -> None:
     x, gates = (t.requires_grad_() for t in make(1, 2, 6, 9, dtype=torch.float64))
     torch.library.opcheck(torch.ops.segspn.propagate.default, (x, gates, merge, True))
+
+
+@pytest.mark.parametrize("objects", [0, 1, 30])
+def test_opcheck_of_any_number_of_maps(objects: int) -> None:
+    x, gates = (t.requires_grad_() for t in make(1, objects, 6, 9))
+    torch.library.opcheck(torch.ops.segspn.propagate.default, (x, gates, "max", True))
+
+
+@pytest.mark.parametrize("merge", ["max", "mean", "all"])
+@pytest.mark.parametrize("objects", [0, 2])
+def test_opcheck_of_the_backward(objects: int, merge: str) -> None:
+    x, gates = make(1, objects, 6, 9)
+    grad = torch.randn(1, 4, objects, 6, 9) if merge == "all" else torch.randn_like(x)
+    operator = torch.ops.segspn.propagate_backward.default
+    torch.library.opcheck(operator, (grad, x, gates, merge, True))
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
@@ -54,6 +70,26 @@ def test_export() -> None:
     torch.testing.assert_close(program.module()(x, gates), propagate(x, gates, rounds=2))
 
 
+@pytest.mark.parametrize("merge", ["mean", "max"])
+def test_the_stage_compiles_and_exports(merge: str) -> None:
+    """The module of the pipeline: the operator and two learned numbers."""
+    torch._dynamo.reset()
+    module = Propagation(merge=merge, rounds=2)
+    values, gates = torch.randn(1, 2, 24, 28), torch.rand(1, 4, 3, 24, 28)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    grads = []
+    for call in (module, compiled):
+        result = call(values, gates)
+        grads.append((result, *torch.autograd.grad(result.square().sum(), module.parameters())))
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)
+    objects = torch.export.Dim("objects", min=2, max=64)
+    shapes = {"values": {1: objects}, "gates": None}
+    program = torch.export.export(module, (values, gates), dynamic_shapes=shapes)
+    values = torch.randn(1, 30, 24, 28)
+    torch.testing.assert_close(program.module()(values, gates), module(values, gates))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     x, gates = (t.to(dtype).requires_grad_() for t in make(1, 2, 20, 30))
@@ -72,11 +108,25 @@ def test_other_devices_take_the_torch_path(monkeypatch: pytest.MonkeyPatch) -> N
     x, gates = (t.requires_grad_() for t in make(1, 2, 6, 9, dtype=torch.float64))
     kernel = propagate(x, gates)
     expected = (kernel, *torch.autograd.grad(kernel.square().sum(), (x, gates)))
-    monkeypatch.setattr("segspn.spn.operator._KERNEL_DEVICE", "none")
+    monkeypatch.setattr(operator, "_backend", lambda x: "torch")
     torched = propagate(x, gates)
     found = (torched, *torch.autograd.grad(torched.square().sum(), (x, gates)))
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(device: str, dtype: torch.dtype) -> str:
+        tensor = SimpleNamespace(
+            device=torch.device(device), dtype=dtype
+        )  # there need not be such a device
+        return operator._backend(tensor)  # type: ignore[arg-type]
+
+    for found, kernels in ((True, "triton"), (False, "torch")):
+        monkeypatch.setattr(operator, "_triton_found", lambda found=found: found)
+        assert backend("cuda", torch.float32) == backend("cuda:1", torch.bfloat16) == kernels
+        assert backend("cuda", torch.float64) == backend("mps", torch.float32) == "torch"
+        assert backend("cpu", torch.float16) == backend("cpu", torch.float64) == "numba"
 
 
 def test_no_gradient_needed_where_none_is_asked() -> None:

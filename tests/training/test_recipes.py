@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from segspn.errors import InputError
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
-from segspn.spn import LightGuidance, Propagation
+from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training import recipes, train_decoder, train_parent, train_spn
 from segspn.weights import load_weights
 
@@ -47,8 +47,9 @@ def test_the_three_commands_leave_weights_that_load(stills: Path, tmp_path: Path
     load_weights(ParentNet(CHANNELS), str(parent))
     decoder = train_decoder(stills, tmp_path / "d", str(parent), steps=2)
     load_weights(Decoder(), str(decoder))
-    guidance, propagation = train_spn(stills, tmp_path / "s", str(parent), steps=2)
+    guidance, evidence, propagation = train_spn(stills, tmp_path / "s", str(parent), steps=2)
     load_weights(LightGuidance(CHANNELS), str(guidance))
+    load_weights(MaskEvidence(), str(evidence))
     load_weights(Propagation(), str(propagation))
     # The same call again finds everything done and leaves the same weights.
     before = load_file(decoder)

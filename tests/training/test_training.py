@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from segspn.training.corrupt import coarse_scores
 from segspn.training.loop import LoopConfig, learning_rate, train
 from segspn.training.parent import balanced_bce, matched_labels, mean_iou
-from segspn.training.spn import boundary_band
+from segspn.training.spn import band
 
 
 class Noise(Dataset[Tensor]):
@@ -99,9 +99,9 @@ def test_matching_copies_labels_of_identical_cells() -> None:
 
 
 def test_band_is_as_wide_as_said() -> None:
-    target = torch.zeros(1, 1, 1, 40)
-    target[..., 20:] = 1
-    assert torch.nonzero(boundary_band(target, 3)[0, 0, 0]).flatten().tolist() == list(range(17, 23))
+    mask = np.zeros((1, 40), bool)
+    mask[:, 20:] = True
+    assert np.flatnonzero(band(mask, 3)[0]).tolist() == list(range(17, 23))
 
 
 def test_corruption_is_a_score_map_that_still_shows_the_object() -> None:

@@ -10,12 +10,14 @@ reference area A, and the number of frames it has been missed since. For each is
 2. Coverage: without support, and more than ``coverage`` of it on the last mask of an object j. If
    i has ``complete`` of A in supported islands it does not need this one: j takes island and
    score. That undoes scores which swap between alike objects.
-3. Reach: without support, but no farther than ``reach * sqrt(A)`` from i's last mask. Such islands
+3. Attachment: without support, but at most ``attached * sqrt(A)`` from a supported island of this
+   frame: a part that a thin gap cuts off. Kept.
+4. Reach: without support, but no farther than ``reach * sqrt(A)`` from i's last mask. Such islands
    are kept, nearest first, while i's area stays within ``growth`` times A, or times the supported
    area where i has outgrown A. There is no least size: thin objects are full of tiny true islands.
-4. Anything else is a false island: i's score there becomes zero, and the next best object, if any,
+5. Anything else is a false island: i's score there becomes zero, and the next best object, if any,
    is judged for the place.
-5. Return: an object that was missed in the previous frame, or none of whose islands has support,
+6. Return: an object that was missed in the previous frame, or none of whose islands has support,
    comes back with one island only: the largest with a mean score of at least ``redetect_score``,
    with ``redetect_share`` of A and within ``reach * sqrt(A) * (1 + missed)``, as it may have moved
    on unseen. An island that the coverage rule sees on another object is no return.
@@ -39,7 +41,7 @@ from segspn.errors import InputError
 
 
 class DefaultCraf(Craf):
-    """Rules 1-5 of this module. State beside the previous labels, with one row per object:
+    """Rules 1-6 of this module. State beside the previous labels, with one row per object:
 
     ``seen`` bool (N, H, W), the last mask; ``area`` float64 (N,), the reference area in pixels, 0
     for never seen; ``missed`` int64 (N,), frames since the object was last seen, 0 for just now.
@@ -167,6 +169,10 @@ class DefaultCraf(Craf):
         total = islands.areas[supported].sum()
         if total >= p.complete * area:
             owner[covering >= 0] = covering[covering >= 0]
+        if not supported.all():
+            body = islands.mask(supported)
+            owner[(owner == -1) & (_gaps(islands, body, supported) <= p.attached * np.sqrt(area))] = n
+            total = islands.areas[owner == n].sum()
         most = p.growth * max(area, total)
         near = (owner == -1) & (gaps <= p.reach)
         for m in np.argsort(gaps, kind="stable"):

@@ -57,9 +57,11 @@ class DefaultParams:
     """Coverage rule: share of a region on another object's last mask that makes it that one's."""
     complete: float = 0.5
     """Coverage rule: share of its area that an object must have elsewhere to give a region up."""
-    reach: float = 0.5
+    reach: float = 0.75
     """Reach rule: farthest gap to the last mask; grows with each frame the object is missed."""
-    growth: float = 1.2
+    attached: float = 0.1
+    """Attachment rule: farthest gap to the supported regions of the same frame."""
+    growth: float = 1.5
     """Reach rule: unsupported regions may not lift the object's area above this factor."""
     redetect_score: float = 0.75
     """Return rule: least mean score (0..1) of the region with which a lost object returns."""

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from segspn.data.stills import Still, Stills
-from segspn.data.synthetic import Motion, Scene, View
+from segspn.data.synthetic import Motion, Scene, View, bend, draw_lines
 
-__all__ = ["Motion", "Scene", "Still", "Stills", "View"]
+__all__ = ["Motion", "Scene", "Still", "Stills", "View", "bend", "draw_lines"]

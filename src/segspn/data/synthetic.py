@@ -14,6 +14,9 @@ import numpy as np
 
 from segspn.data.stills import Stills
 
+SHARP = ("ccp", "imagenet_pseudo")
+"""Sources whose masks follow the edges; those of the others are 2 to 4 pixels off."""
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -80,11 +83,25 @@ def _relabel(mask: np.ndarray, rng: np.random.Generator, most: int, minimum: flo
     return lut[mask]
 
 
+def smooth_noise(
+    size: tuple[int, int], sigma: float, rng: np.random.Generator, channels: int
+) -> np.ndarray:
+    """Gaussian noise smoothed to ``sigma`` pixels, unit variance, float32 ``(H, W, channels)``."""
+    h, w = size
+    step = max(1, int(sigma / 2))
+    small: np.ndarray = rng.normal(0, 1, (h // step + 3, w // step + 3, channels)).astype(np.float32)
+    small = cv2.GaussianBlur(small, (0, 0), 2.0).reshape(*small.shape[:2], channels)
+    small = small / (small.std() + 1e-6)
+    return cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC).reshape(h, w, channels)
+
+
 class Scene:
     """Draw a scene, then ``view()`` it as often as wanted.
 
     ``size`` is the side of the square crop; ``paste`` the probability that the objects are cut out
-    and moved over another still, whose own objects then are distractors (background).
+    and moved over another still, whose own objects then are distractors (background). ``trim``: cut
+    out without the outermost pixel, so that the contour of what is pasted is exact. ``exact`` tells
+    whether the labels' contours are: pasted, or drawn with care.
     """
 
     def __init__(
@@ -95,20 +112,25 @@ class Scene:
         paste: float = 0.5,
         motion: Motion = Motion(),
         most_objects: int = 3,
+        trim: bool = False,
     ) -> None:
         self.size, self.motion = size, motion
         for _ in range(20):
-            image, mask = stills.draw(rng).load()
+            still = stills.draw(rng)
+            image, mask = still.load()
             labels = _relabel(mask, rng, most_objects, 0.01)
             if labels.any():
                 break
         if rng.random() < paste:
             back, _ = stills.draw(rng).load()
             self.layers = [self._place(back, np.zeros(back.shape[:2], np.uint8), None, rng)]
+            if trim and still.source not in SHARP:
+                labels = cv2.erode(labels, np.ones((3, 3), np.uint8))
             soft = cv2.GaussianBlur((labels > 0).astype(np.float32), (3, 3), 0.8)
             self.layers.append(self._place(image, labels, soft, rng))
         else:
             self.layers = [self._place(image, labels, None, rng)]
+        self.exact = len(self.layers) > 1 or still.source in SHARP
 
     def _place(
         self,
@@ -177,3 +199,48 @@ def _centre(labels: np.ndarray) -> tuple[float, float]:
     if not len(xs):
         return labels.shape[1] / 2, labels.shape[0] / 2
     return float(xs.mean()), float(ys.mean())
+
+
+def bend(view: View, rng: np.random.Generator, most: float = 8.0) -> View:
+    """Every other view bent by a smooth random field of up to ``most`` pixels: bodies are not rigid."""
+    if rng.random() < 0.5:
+        return view
+    size = view.labels.shape[0]
+    field = smooth_noise((size, size), rng.uniform(15, 40), rng, 2) * rng.uniform(0, most) / 2
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).astype(np.float32)
+    at = np.ascontiguousarray(grid + field)
+    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
+    border = cv2.BORDER_REFLECT_101
+    return View(
+        cv2.remap(view.image, x, y, cv2.INTER_LINEAR, borderMode=border),
+        cv2.remap(view.labels, x, y, cv2.INTER_NEAREST, borderMode=border),
+    )
+
+
+def draw_lines(view: View, rng: np.random.Generator, count: int) -> View:
+    """A view with thin curves: some belong to the object they start from, as poles, ropes and strings
+    do, others are clutter that may cross objects. Thin parts are what photographs of animals and people
+    lack."""
+    image, labels = view.image.copy(), view.labels.copy()
+    size = labels.shape[0]
+    for _ in range(count):
+        owner = 0 if rng.random() < 0.35 else int(rng.integers(1, max(2, labels.max() + 1)))
+        ys, xs = np.nonzero(labels == owner)
+        if not len(xs):
+            continue
+        k = rng.integers(len(xs))
+        start = np.array([xs[k], ys[k]], np.float64)
+        angle, length = rng.uniform(0, 2 * np.pi), size * rng.uniform(0.1, 0.7)
+        along = length * np.array([np.cos(angle), np.sin(angle)])
+        bend = along[::-1] * (1, -1) * rng.normal(0, 0.15)
+        t = np.linspace(0, 1, 24)[:, None]
+        points = start + t * along + 4 * t * (1 - t) * bend
+        colour = image[ys[k], xs[k]] if rng.random() < 0.3 else np.full(3, rng.integers(256))
+        colour = np.clip(colour + rng.normal(0, 25, 3), 0, 255)
+        width = int(rng.choice([1, 1, 2, 2, 3, 4, 6]))
+        path = [np.rint(points * 16).astype(np.int32)[:, None]]
+        cv2.polylines(image, path, False, tuple(map(float, colour)), width, cv2.LINE_AA, 4)
+        drawn = np.zeros_like(labels)
+        cv2.polylines(drawn, path, False, 1, width, cv2.LINE_8, 4)
+        labels[drawn > 0] = owner
+    return View(image, labels)

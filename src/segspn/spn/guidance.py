@@ -21,33 +21,44 @@ class LightGuidance(nn.Module):
     invent them. ``H`` and ``W`` must be multiples of 16 (the pipeline pads frames).
     """
 
-    def __init__(self, channels: Mapping[int, int], width: int = 24) -> None:
+    def __init__(self, channels: Mapping[int, int], width: int = 16) -> None:
         super().__init__()
+        self.width = width
         self.norm = nn.ModuleDict(
             {str(s): nn.BatchNorm2d(channels[s], affine=False) for s in (2, 4, 8, 16)}
         )
         self.lateral = nn.ModuleDict(
             {str(s): nn.Conv2d(channels[s], width, 1) for s in (4, 8, 16)}
         )
-        self.detail = nn.Conv2d(12 + channels[2], width, 3, padding=1)
+        self.near = nn.Conv2d(12 + channels[2], width, 3, padding=1)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.out = nn.Conv2d(width, 12 * 4, 1)
         # Start open: each direction's three gates sum to about 0.9.
         nn.init.constant_(self.out.bias, -0.85)  # type: ignore[arg-type]
 
-    def forward(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
-        """``image``: RGB ``(B, 3, H, W)`` in 0..255; ``features``: the backbone's."""
+    def detail(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
+        """What the gates are made from, at stride 2: ``(B, width, H/2, W/2)``.
+
+        ``image``: RGB ``(B, 3, H, W)`` in 0..255; ``features``: the backbone's.
+        """
         top: Tensor | None = None
         for stride in (16, 8, 4):
             lateral = self.lateral[str(stride)](self.norm[str(stride)](features[stride]))
             top = lateral if top is None else lateral + _double(top)
         assert top is not None
         pixels = F.pixel_unshuffle((image - 127.0) / 64.0, 2)
-        detail = self.detail(torch.cat((pixels, self.norm["2"](features[2])), 1))
-        x = F.relu(detail + _double(F.relu(top)))
-        x = x + F.relu(self.mix(x))
-        gates = F.pixel_shuffle(self.out(x), 2).sigmoid()
-        return gates.unflatten(1, (4, 3))
+        near = self.near(torch.cat((pixels, self.norm["2"](features[2])), 1))
+        x = F.relu(near + _double(F.relu(top)))
+        return x + F.relu(self.mix(x))
+
+    def gates(self, detail: Tensor) -> Tensor:
+        """The gates of :meth:`detail`."""
+        # Planes first: shuffling the pixels of interleaved channels takes twice as long.
+        half = self.out(detail.contiguous()).sigmoid()
+        return F.pixel_shuffle(half, 2).unflatten(1, (4, 3))
+
+    def forward(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
+        return self.gates(self.detail(image, features))
 
 
 def _double(x: Tensor) -> Tensor:

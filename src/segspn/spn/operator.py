@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from segspn.spn.reference import MERGES, backward_reference, propagate_reference
 
-_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_KERNEL_DEVICE = "cpu"  # elsewhere the definition in plain torch is used
+_HALF = (torch.float16, torch.bfloat16)
+_DTYPES = (torch.float32, torch.float64, *_HALF)
 
 
 def propagate(
@@ -72,13 +73,18 @@ def _propagate(x: Tensor, gates: Tensor, merge: str, normalise: bool) -> Tensor:
     shape = (x.shape[0], 4, *x.shape[1:]) if merge == "all" else x.shape
     if x.numel() == 0:
         return x.new_empty(shape)
-    if x.device.type != _KERNEL_DEVICE:
-        result = propagate_reference(_wide(x), _wide(gates), 1, merge, normalise)
-        return result.to(x.dtype).contiguous()
-    from segspn.spn import cpu  # imports numba
+    backend = _backend(x)
+    if backend == "numba":
+        from segspn.spn import cpu
 
-    result = cpu.forward(_array(x), _array(gates), merge, normalise)
-    return torch.from_numpy(result).to(x.dtype)
+        result = cpu.forward(_array(x), _array(gates), merge, normalise)
+        return torch.from_numpy(result).to(x.dtype)
+    if backend == "triton":
+        from segspn.spn import cuda
+
+        return cuda.forward(x, gates, merge, normalise)
+    torched = propagate_reference(_wide(x), _wide(gates), 1, merge, normalise)
+    return torched.to(x.dtype).contiguous()
 
 
 @torch.library.custom_op("segspn::propagate_backward", mutates_args=())
@@ -88,13 +94,18 @@ def _propagate_backward(
     """The gradients of x and gates for one round."""
     if x.numel() == 0:
         return torch.empty_like(x), torch.zeros_like(gates)
-    if x.device.type != _KERNEL_DEVICE:
-        both = backward_reference(_wide(grad), _wide(x), _wide(gates), merge, normalise)
-        return both[0].to(x.dtype), both[1].to(x.dtype)
-    from segspn.spn import cpu
+    backend = _backend(x)
+    if backend == "numba":
+        from segspn.spn import cpu
 
-    dx, dgates = cpu.backward(_array(grad), _array(x), _array(gates), merge, normalise)
-    return torch.from_numpy(dx).to(x.dtype), torch.from_numpy(dgates).to(x.dtype)
+        dx, dgates = cpu.backward(_array(grad), _array(x), _array(gates), merge, normalise)
+        return torch.from_numpy(dx).to(x.dtype), torch.from_numpy(dgates).to(x.dtype)
+    if backend == "triton":
+        from segspn.spn import cuda
+
+        return cuda.backward(grad, x, gates, merge, normalise)
+    both = backward_reference(_wide(grad), _wide(x), _wide(gates), merge, normalise)
+    return both[0].to(x.dtype), both[1].to(x.dtype)
 
 
 @_propagate.register_fake
@@ -122,9 +133,30 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
 _propagate.register_autograd(_backward, setup_context=_setup_context)
 
 
+def _backend(x: Tensor) -> Literal["numba", "triton", "torch"]:
+    """Which kernels serve `x`; `torch` is the definition in plain torch, which runs anywhere."""
+    if x.device.type == "cpu":
+        return "numba"
+    if x.device.type == "cuda" and x.dtype != torch.float64 and _triton_found():
+        return "triton"
+    return "torch"
+
+
+@lru_cache(maxsize=1)
+def _triton_found() -> bool:
+    """Whether triton is there, and new enough: before 3.4 (which torch 2.8 brings), it compiles the
+    exchange between lanes to a thousand shuffles."""
+    try:
+        import triton
+    except ImportError:
+        return False
+    major, minor = triton.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= (3, 4)
+
+
 def _wide(tensor: Tensor) -> Tensor:
     """Half precision as float32."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.float() if tensor.dtype in _HALF else tensor
 
 
 def _array(tensor: Tensor) -> Any:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segspn.backbone import EfficientNetLite0, Frame, pad
+from segspn.backbone import ALIGN, EfficientNetLite0, Frame, pad
+from segspn.foreground import ParentNet, embed
+from segspn.spn.evidence import MaskEvidence
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
 from segspn.weights import load_weights
+
+LOOK_SIDE = 1024
+AROUND = 64  # pixels beyond an object's box that its refinement looks at and may change
+VISIBLE = -3.0  # log-odds above which a pixel belongs to an object's box
 
 
 class Propagation(nn.Module):
@@ -32,60 +41,196 @@ class Propagation(nn.Module):
 
     limit = 5.0  # log-odds are cut off here: beyond, one stubborn pixel would outvote a region
 
-    def forward(self, scores: Tensor, gates: Tensor) -> Tensor:
-        """Scores ``(B, N, h, w)`` in 0..1, gates ``(B, 4, 3, H, W)`` -> logits ``(B, N, H, W)``."""
+    def values(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """Scores ``(B, N, h, w)`` in 0..1 -> what is propagated, ``(B, N, *size)``: log-odds, or the
+        scores themselves."""
         x = scores
         if self.domain == "logit":
             x = torch.logit(x, 1e-4).clamp(-self.limit, self.limit)
-        if x.shape[-2:] != gates.shape[-2:]:
-            x = F.interpolate(x, size=gates.shape[-2:], mode="bicubic", align_corners=False)
-        y = propagate(x, gates, merge=self.merge, rounds=self.rounds)
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode="bicubic", align_corners=False)
+        return x
+
+    def forward(self, values: Tensor, gates: Tensor, hold: Tensor | None = None) -> Tensor:
+        """Values ``(B, N, H, W)``, gates ``(B, 4, 3, H, W)`` -> logits ``(B, N, H, W)``.
+
+        ``hold`` ``(B, N, H, W)`` in 0..1: the share of the values themselves in the result.
+        """
+        y = propagate(values, gates, merge=self.merge, rounds=self.rounds)
         if self.domain == "score":
             y = torch.logit(y, 1e-4)
-        return self.gain * y + self.bias
+        y = self.gain * y + self.bias
+        return y if hold is None else torch.lerp(y, values, hold)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window of the padded frame, in pixels that are multiples of `ALIGN`."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def cut(self, maps: Tensor, stride: int = 1) -> Tensor:
+        """A view of this window of maps ``(..., Hp / stride, Wp / stride)``."""
+        rows = slice(self.top // stride, self.bottom // stride)
+        return maps[..., rows, self.left // stride : self.right // stride]
+
+    def within(self, outer: Place) -> Place:
+        """This window in the coordinates of ``outer``."""
+        top, left = outer.top, outer.left
+        return Place(self.top - top, self.left - left, self.bottom - top, self.right - left)
+
+
+def _place(there: Tensor) -> Place | None:
+    """Where an object may be: the box of ``there``, bool ``(Hp, Wp)``, and some more around it."""
+    spans = []
+    for hits in (there.any(1), there.any(0)):
+        where = hits.nonzero()[:, 0]
+        if not len(where):
+            return None
+        first, last = int(where[0]) - AROUND, int(where[-1]) + 1 + AROUND
+        spans.append((max(0, first // ALIGN * ALIGN), min(len(hits), -(-last // ALIGN) * ALIGN)))
+    (top, bottom), (left, right) = spans
+    return Place(top, left, bottom, right)
 
 
 class SpnRefiner(nn.Module):
-    """Guidance and propagation together: the SPN stage as the pipeline and ``refine`` use it.
+    """Guidance, evidence and propagation together: the SPN stage as the pipeline and ``refine`` use it.
 
-    ``guidance`` reads the image and the features of ``backbone``, or, without one, the image alone.
+    Without ``evidence``, ``guidance`` reads the image alone. With it, it is a `LightGuidance`, reads
+    the features of ``backbone`` as well, and the given scores are first judged by ``evidence``, which
+    reads the embedding of ``parent``.
     """
 
     def __init__(
-        self, backbone: nn.Module | None, guidance: nn.Module, propagation: Propagation
+        self,
+        guidance: nn.Module,
+        propagation: Propagation,
+        backbone: nn.Module | None = None,
+        parent: ParentNet | None = None,
+        evidence: MaskEvidence | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.guidance, self.propagation = backbone, guidance, propagation
+        self.guidance, self.propagation = guidance, propagation
+        self.backbone, self.parent, self.evidence = backbone, parent, evidence
 
     @classmethod
     def load(
         cls,
         backbone: EfficientNetLite0,
+        parent: ParentNet,
         device: torch.device | str,
         guidance: str = "spn_guidance",
+        evidence: str = "spn_evidence",
         propagation: str = "spn_propagation",
     ) -> SpnRefiner:
-        """The light refiner, shipped weights by default; shares the backbone, so that features are
-        computed once."""
-        gates, applied = LightGuidance(backbone.channels), Propagation()
+        """The light refiner, shipped weights by default; shares backbone and parent net, so that
+        features and embedding are computed once."""
+        gates = LightGuidance(backbone.channels)
+        judge, applied = MaskEvidence(parent.trunk.width, gates.width), Propagation()
         load_weights(gates, guidance)
+        load_weights(judge, evidence)
         load_weights(applied, propagation)
-        refiner = cls(backbone, gates, applied).eval().requires_grad_(False)
+        refiner = cls(gates, applied, backbone, parent, judge).eval().requires_grad_(False)
         return refiner.to(device)
 
     @torch.inference_mode()
-    def refine(self, frame: Frame, scores: Tensor) -> Tensor:
-        """Scores ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1."""
-        if self.backbone is None:
-            gates = self.guidance(frame.image)
+    def refine(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Scores ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1.
+
+        ``memory``: shares ``(N, Hp / 4, Wp / 4)`` that other frames vote for, for the evidence.
+        """
+        height, width = frame.image.shape[-2:]
+        values = self.propagation.values(scores[None], (height, width))
+        if self.evidence is None:
+            logits = self.propagation(values, self.guidance(frame.image))
         else:
-            gates = self.guidance(frame.image, frame.features(self.backbone))
-        logits = self.propagation(scores[None], gates)[0]
-        return frame.crop(logits).sigmoid()
+            logits = self._refine_places(frame, values, memory)
+        return frame.crop(logits[0]).sigmoid()
+
+    def _refine_places(self, frame: Frame, values: Tensor, memory: Tensor | None) -> Tensor:
+        """Log-odds ``(1, N, Hp, Wp)``, given and refined; each object in its place alone."""
+        assert self.backbone is not None and self.parent is not None and self.evidence is not None
+        assert isinstance(self.guidance, LightGuidance)
+        places = [_place(odds > VISIBLE) for odds in values[0]]
+        seen = [place for place in places if place is not None]
+        if not seen:
+            return values
+        whole = Place(
+            min(p.top for p in seen),
+            min(p.left for p in seen),
+            max(p.bottom for p in seen),
+            max(p.right for p in seen),
+        )
+        features = {s: whole.cut(f, s) for s, f in frame.features(self.backbone).items()}
+        detail = self.guidance.detail(whole.cut(frame.image), features)
+        gates = self.guidance.gates(detail)
+        embedding = embed(frame, self.backbone, self.parent)
+        out = values.clone()
+        for k, place in enumerate(places):
+            if place is None:
+                continue
+            inner = place.within(whole)
+            voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
+            given = place.cut(values[:, k : k + 1])
+            judged, hold = self.evidence(
+                inner.cut(detail, 2), place.cut(embedding, 8), given, voted
+            )
+            place.cut(out)[:, k : k + 1] = self.propagation(judged, inner.cut(gates), hold)
+        return out
+
+    @torch.inference_mode()
+    def refine_full(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Scores ``(N, H, W)`` in 0..1 of the picture that ``frame`` is a look at -> ``(N, H, W)``.
+
+        Where the look is smaller than the picture, scores change only where refinement changes the
+        mask there; elsewhere they keep the detail of the full size.
+        """
+        size = tuple(scores.shape[-2:])
+        if size == frame.size:
+            return self.refine(frame, pad(scores[None])[0], memory)
+        small = F.interpolate(scores[None], size=frame.size, mode="area")
+        refined = self.refine(frame, pad(small)[0], memory)[None]
+        changed = ((refined > 0.5) != (small > 0.5)).float()
+        changed = F.interpolate(F.max_pool2d(changed, 3, 1, 1), size=size)
+        refined = F.interpolate(refined, size=size, mode="bilinear", align_corners=False)
+        return torch.where(changed[0] > 0, refined[0], scores)
 
     def refine_pixels(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """The same from arrays: uint8 RGB ``(H, W, 3)`` and float32 ``(N, H, W)`` in 0..1."""
-        frame = Frame(pixels, self.propagation.gain.device)
+        frame = look(pixels, self.propagation.gain.device)
         given = torch.from_numpy(scores).to(frame.image.device)
-        refined: np.ndarray = self.refine(frame, pad(given[None])[0]).cpu().numpy()
-        return refined
+        return without_inventions(self.refine_full(frame, given).cpu().numpy(), scores)
+
+
+def without_inventions(refined: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Refined scores float32 ``(N, H, W)``, as given again where a region has come up from nothing.
+
+    Refinement may extend or cut a region of the given mask; one that shares no pixel with it is
+    something else that looks alike.
+    """
+    kept = refined.copy()
+    for new, old in zip(kept, given, strict=True):
+        count, regions = cv2.connectedComponents((new > 0.5).view(np.uint8), connectivity=8)
+        if count > 2:
+            grown = np.zeros(count, bool)
+            grown[regions[old > 0.5]] = True
+            grown[0] = True
+            invented = ~grown[regions]
+            new[invented] = old[invented]
+    return kept
+
+
+def look(pixels: np.ndarray, device: torch.device) -> Frame:
+    """The frame as the networks see it: shrunk if a side is longer than `LOOK_SIDE`.
+
+    They were trained at about this scale of things, and their time grows with the pixels.
+    """
+    height, width = pixels.shape[:2]
+    scale = LOOK_SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return Frame(pixels, device)

@@ -7,7 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from segspn.backbone import load_backbone
+from segspn.foreground import ParentNet
 from segspn.spn.refiner import SpnRefiner
+from segspn.weights import load_weights
 
 
 def refine(image: np.ndarray, masks: np.ndarray, device: str = "cpu") -> np.ndarray:
@@ -33,4 +35,7 @@ def refine(image: np.ndarray, masks: np.ndarray, device: str = "cpu") -> np.ndar
 
 @lru_cache(maxsize=2)
 def _refiner(device: str) -> SpnRefiner:
-    return SpnRefiner.load(load_backbone().to(device), device)
+    backbone = load_backbone()
+    parent = ParentNet(backbone.channels)
+    load_weights(parent, "parent")
+    return SpnRefiner.load(backbone, parent.eval(), device)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from segspn.data.synthetic import smooth_noise
+
 
 def coarse_scores(mask: np.ndarray, rng: np.random.Generator, stride: int = 4) -> np.ndarray:
     """Corrupt an exact mask into a score map at a coarse stride.
@@ -15,14 +17,14 @@ def coarse_scores(mask: np.ndarray, rng: np.random.Generator, stride: int = 4) -
     """
     h, w = mask.shape
     x: np.ndarray = mask.astype(np.float32)
-    field = _smooth_noise((h, w), rng.uniform(8, 40), rng, 2) * rng.uniform(0, 5)
+    field = smooth_noise((h, w), rng.uniform(8, 40), rng, 2) * rng.uniform(0, 5)
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).astype(np.float32)
     at = grid + field
     moved = cv2.remap(
         x, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     if rng.random() < 0.5:  # missing or extra blobs
-        blobs = _smooth_noise((h, w), rng.uniform(6, 20), rng, 1)[..., 0]
+        blobs = smooth_noise((h, w), rng.uniform(6, 20), rng, 1)[..., 0]
         near = cv2.GaussianBlur(moved, (0, 0), 8)
         moved = np.where((blobs > 1.8) & (near > 0.05), rng.uniform(0, 1), moved)
     blur = rng.uniform(1.0, 5.0)
@@ -32,15 +34,3 @@ def coarse_scores(mask: np.ndarray, rng: np.random.Generator, stride: int = 4) -
     shift = rng.normal(0, 0.12)  # scores that are too generous or too shy
     logit = sharpness * (coarse - 0.5 + shift) + rng.normal(0, 0.3, coarse.shape)
     return (1 / (1 + np.exp(-logit))).astype(np.float32)
-
-
-def _smooth_noise(
-    size: tuple[int, int], sigma: float, rng: np.random.Generator, channels: int
-) -> np.ndarray:
-    """Gaussian noise smoothed to ``sigma`` pixels, unit variance, float32 ``(H, W, channels)``."""
-    h, w = size
-    step = max(1, int(sigma / 2))
-    small: np.ndarray = rng.normal(0, 1, (h // step + 3, w // step + 3, channels)).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), 2.0).reshape(*small.shape[:2], channels)
-    small = small / (small.std() + 1e-6)
-    return cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC).reshape(h, w, channels)

@@ -13,11 +13,11 @@ from segspn.backbone import EfficientNetLite0, load_backbone
 from segspn.data.stills import Stills
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
-from segspn.spn import LightGuidance, Propagation
+from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training.decoder import DecoderTrainer, TrackedPairs, decoder_loss
 from segspn.training.loop import LoopConfig, train
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
-from segspn.training.spn import CoarsePairs, SpnTrainer, spn_loss
+from segspn.training.spn import MistakenPairs, SpnTrainer, spn_loss
 from segspn.weights import load_weights, save_weights
 
 
@@ -52,7 +52,7 @@ SPN = Recipe(
         "coco128": 0.5,
         "imagenet_pseudo": 2.0,
     },
-    LoopConfig(steps=1400, batch=4, lr=2e-3, log_every=20),
+    LoopConfig(steps=3200, batch=4, lr=2e-3, log_every=20),
 )
 
 
@@ -99,17 +99,24 @@ def train_spn(
     steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-) -> tuple[Path, Path]:
-    """Train guidance net and propagation on top of a trained parent (a shipped name or a file)."""
+) -> tuple[Path, Path, Path]:
+    """Train guidance net, evidence net and propagation on a trained parent (shipped name or file)."""
     loop = _loop(SPN, steps, seed)
-    data = CoarsePairs(Stills(stills, SPN.sources), loop.steps * loop.batch, seed=seed)
+    data = MistakenPairs(Stills(stills, SPN.sources), loop.steps * loop.batch, seed=seed)
     torch.manual_seed(seed)
     backbone, parent_net = _parent(parent)
-    model = SpnTrainer(backbone, parent_net, LightGuidance(backbone.channels), Propagation())
+    model = SpnTrainer(
+        backbone,
+        parent_net,
+        LightGuidance(backbone.channels),
+        MaskEvidence(parent_net.trunk.width),
+        Propagation(),
+    )
     trained = train(model.train(), data, spn_loss, loop, out, device)
     assert isinstance(trained, SpnTrainer)
     return (
         _write(trained.guidance, out / "spn_guidance.safetensors", loop),
+        _write(trained.evidence, out / "spn_evidence.safetensors", loop),
         _write(trained.propagation, out / "spn_propagation.safetensors", loop),
     )
 

@@ -1,0 +1,110 @@
+"""Refining the masks of a video: each frame's evidence also hears what the frames before it say."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segspn.backbone import Frame, label_shares, pad
+from segspn.foreground import embed
+from segspn.instance import Memory, MemoryConfig, search_region
+from segspn.spn.refiner import SpnRefiner, look, without_inventions
+
+LEAST = 0.25
+_REACH = 12  # cells of stride 8 around an object's last place where votes are looked up
+
+
+class VideoRefiner:
+    """An SPN refiner with an appearance memory of bounded size, for one video.
+
+    ``step`` refines the next frame, ``accept`` takes what was made of it into the memory. A refiner
+    without an embedding (the published networks) has no memory and treats every frame alone.
+    """
+
+    def __init__(
+        self, refiner: SpnRefiner, count: int, config: MemoryConfig | None = None
+    ) -> None:
+        """For ``count`` objects."""
+        self.refiner = refiner
+        self.device = refiner.propagation.gain.device
+        parent = refiner.parent
+        self._memory = None if parent is None else Memory(config or MemoryConfig(), parent.scale.item())
+        self._index = 0
+        self._known = torch.zeros(count, dtype=torch.bool, device=self.device)
+        self._last: Tensor | None = None
+        self._frame: Frame | None = None
+
+    @torch.inference_mode()
+    def step(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Refine float32 scores ``(N, H, W)`` in 0..1 of the frame ``pixels``, uint8 ``(H, W, 3)``.
+
+        Objects without a pixel of at least `LEAST` are left as they are: what a tool has not seen
+        cannot be refined.
+        """
+        self._frame = frame = look(pixels, self.device)
+        there = np.flatnonzero(scores.max((1, 2)) >= LEAST)
+        if not len(there):
+            return scores
+        given = torch.from_numpy(scores[there]).to(self.device)
+        votes = self._votes(frame, given, torch.from_numpy(there).to(self.device))
+        refined = scores.copy()
+        found = self.refiner.refine_full(frame, given, votes).cpu().numpy()
+        refined[there] = without_inventions(found, scores[there])
+        return refined
+
+    @torch.inference_mode()
+    def accept(self, pixels: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> None:
+        """Remember the int32 ``labels`` ``(H, W)`` of the frame last stepped, or of an annotated one."""
+        frame, self._frame = self._frame, None
+        if self._memory is None or self.refiner.parent is None:
+            return
+        if frame is None:
+            frame = look(pixels, self.device)
+        rows, columns = (
+            (np.arange(n) * full) // n for n, full in zip(frame.size, labels.shape, strict=True)
+        )
+        shares = label_shares(labels[rows][:, columns], ids, self.device)
+        there = shares.amax((1, 2)) > 0.5
+        # A frame that shows an object for the first time is remembered for good.
+        first = bool((there & ~self._known).any())
+        self._known |= there
+        self._memory.add(self._keys(frame), shares, self._index, annotated=first)
+        self._last = shares
+        self._index += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed refiner needs."""
+        state = {"index": torch.tensor(self._index), "known": self._known}
+        if self._last is not None and self._memory is not None:
+            state |= {"last": self._last}
+            state |= {f"memory.{k}": v for k, v in self._memory.state().items()}
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Counterpart of :meth:`state`, for the same number of objects."""
+        self._index, self._known = int(state["index"]), state["known"].to(self.device)
+        self._last, self._frame = state.get("last"), None
+        if self._memory is not None:
+            self._memory.restore(
+                {k[7:]: v for k, v in state.items() if k.startswith("memory.")}
+            )
+
+    def _votes(self, frame: Frame, given: Tensor, there: Tensor) -> Tensor | None:
+        """Shares ``(M, Hp / 4, Wp / 4)`` that the memory votes for, 0.5 for objects it has not seen.
+
+        ``given`` ``(M, H, W)`` are the scores of the objects ``there``, indices ``(M,)``.
+        """
+        if self._memory is None or self._last is None:
+            return None
+        small = F.interpolate(given[None], size=frame.size, mode="area")
+        near = torch.maximum(self._last[there], F.avg_pool2d(pad(small), 4)[0])
+        votes = self._memory.read(self._keys(frame), search_region(near, _REACH))
+        return torch.where(self._known[there, None, None], votes[there], 0.5)
+
+    def _keys(self, frame: Frame) -> Tensor:
+        parent, backbone = self.refiner.parent, self.refiner.backbone
+        assert parent is not None and backbone is not None
+        made: Tensor = frame.once("keys", lambda: parent.keys(embed(frame, backbone, parent))[0])
+        return made
