@@ -1,0 +1,1 @@
+"""segspn's mask refinement beside the refiners that a user would otherwise pick."""
