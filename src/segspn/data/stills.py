@@ -35,7 +35,7 @@ class Still:
                 f"{self.mask}: mask is {mask.shape[1]}x{mask.shape[0]}, its image "
                 f"{image.shape[1]}x{image.shape[0]}; they must agree"
             )
-        return np.ascontiguousarray(image[:, :, ::-1]), mask
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), mask
 
 
 class Stills:
@@ -74,6 +74,8 @@ class Stills:
     def all(self) -> Sequence[Still]:
         return [still for items in self.items.values() for still in items]
 
-    def draw(self, rng: np.random.Generator) -> Still:
-        items = self.items[self.sources[rng.choice(len(self.sources), p=self.probabilities)]]
+    def draw(self, rng: np.random.Generator, source: str = "") -> Still:
+        """A still of a random source, chosen by weight, or of the one named."""
+        name = source or self.sources[rng.choice(len(self.sources), p=self.probabilities)]
+        items = self.items[name]
         return items[rng.integers(len(items))]

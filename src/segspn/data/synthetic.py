@@ -44,7 +44,7 @@ class _Layer:
     base: np.ndarray  # 2x3, layer pixels -> crop pixels in the first view
 
 
-def _affine(center: tuple[float, float], angle: float, scale: float, flip: bool) -> np.ndarray:
+def affine(center: tuple[float, float], angle: float, scale: float, flip: bool) -> np.ndarray:
     """Rotation by degrees, scale and mirror about a centre, as 3x3."""
     a = np.deg2rad(angle)
     m = np.eye(3)
@@ -56,7 +56,8 @@ def _affine(center: tuple[float, float], angle: float, scale: float, flip: bool)
     return m
 
 
-def _shift(x: float, y: float) -> np.ndarray:
+def translation(x: float, y: float) -> np.ndarray:
+    """A shift by pixels, as 3x3."""
     m = np.eye(3)
     m[:2, 2] = (x, y)
     return m
@@ -64,10 +65,16 @@ def _shift(x: float, y: float) -> np.ndarray:
 
 def jitter_colour(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Brightness, contrast, gamma and per-channel gain, each by about ``strength``."""
+    return recolour(image, rng.normal(0, 1, 6), strength)
+
+
+def recolour(image: np.ndarray, change: np.ndarray, strength: float) -> np.ndarray:
+    """Change the colours of RGB uint8 ``(H, W, 3)``: ``change`` float (6,), of unit variance, are gamma,
+    contrast, brightness and three channel gains; ``strength`` scales them all."""
     table = np.arange(256, dtype=np.float32) / 255.0
-    table = table ** np.exp(rng.normal(0, strength))
-    table = (table - 0.5) * np.exp(rng.normal(0, strength)) + 0.5 + rng.normal(0, strength / 2)
-    gains = np.exp(rng.normal(0, strength / 2, 3))
+    table = table ** np.exp(strength * change[0])
+    table = (table - 0.5) * np.exp(strength * change[1]) + 0.5 + strength / 2 * change[2]
+    gains = np.exp(strength / 2 * change[3:])
     lut = np.clip(table[:, None] * gains * 255.0, 0, 255).astype(np.uint8)
     return cv2.LUT(image, lut.reshape(1, 256, 3))
 
@@ -149,8 +156,8 @@ class Scene:
         else:
             focus = (w * rng.uniform(0.3, 0.7), h * rng.uniform(0.3, 0.7))
         target = self.size * rng.uniform(0.3, 0.7, 2)
-        base = _shift(*target) @ _affine((0, 0), rng.normal(0, 5), zoom, rng.random() < 0.5)
-        return _Layer(image, labels, alpha, base @ _shift(-focus[0], -focus[1]))
+        base = translation(*target) @ affine((0, 0), rng.normal(0, 5), zoom, rng.random() < 0.5)
+        return _Layer(image, labels, alpha, base @ translation(-focus[0], -focus[1]))
 
     def view(self, rng: np.random.Generator, amount: float = 1.0, colour: float = 0.08) -> View:
         """One view; ``amount`` scales the motion (0: the first view), ``colour`` the jitter."""
@@ -189,9 +196,9 @@ class Scene:
             return np.eye(3)
         flip = rng.random() < m.flip * amount
         scale = m.scale ** (amount * rng.uniform(-1, 1))
-        turn = _affine((centre[0], centre[1]), amount * m.rotation * rng.uniform(-1, 1), scale, flip)
+        turn = affine((centre[0], centre[1]), amount * m.rotation * rng.uniform(-1, 1), scale, flip)
         dx, dy = amount * m.shift * self.size * rng.uniform(-1, 1, 2)
-        return _shift(dx, dy) @ turn
+        return translation(dx, dy) @ turn
 
 
 def _centre(labels: np.ndarray) -> tuple[float, float]:
