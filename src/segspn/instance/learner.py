@@ -9,6 +9,7 @@ frames' never fade, those of the object's own later masks do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ class LearnerConfig:
     keep: float = 0.9
     share: float = 0.5
     ridge: float = 0.02
+    tolerance: float = 0.15
 
 
 @dataclass
@@ -41,6 +43,18 @@ class Moments:
         return Moments(
             torch.lerp(self.inputs, other.inputs, weight), torch.lerp(self.targets, other.targets, weight)
         )
+
+    def times(self, factor: Tensor) -> Moments:
+        return Moments(self.inputs * factor, self.targets * factor)
+
+    def plus(self, other: Moments) -> Moments:
+        return Moments(self.inputs + other.inputs, self.targets + other.targets)
+
+    def error(self, classifier: Tensor) -> Tensor:
+        """Mean squared error ``(B, N)`` of a classifier ``(B, N, D, 4)``, less that of the best
+        size: targets are -1 and 1, so their square is taken to be 1."""
+        fitted = (classifier * (self.inputs @ classifier - 2 * self.targets)).sum(2)
+        return 1 + fitted.mean(2)
 
 
 def describe(embedding: Tensor) -> Tensor:
@@ -75,8 +89,8 @@ def solve(m: Moments, ridge: float) -> Tensor:
     """The classifier ``(B, N, D, 4)`` of least squared error."""
     size = torch.diagonal(m.inputs, dim1=2, dim2=3).mean(2)[..., None, None]
     eye = torch.eye(m.inputs.shape[-1], dtype=m.inputs.dtype, device=m.inputs.device)
-    solved: Tensor = torch.linalg.solve(m.inputs + (ridge * size + 1e-6) * eye, m.targets)
-    return solved
+    factor, _ = torch.linalg.cholesky_ex(m.inputs + (ridge * size + 1e-6) * eye)
+    return torch.cholesky_solve(m.targets, factor)
 
 
 class Learner:
@@ -87,18 +101,46 @@ class Learner:
         self.first: Moments | None = None
         self.running: Moments | None = None
 
-    def begin(self, found: Moments) -> None:
-        """Learn from annotated frames alone; what was learned later is forgotten."""
+    def begin(self, found: Moments, afresh: Sequence[bool] | None = None) -> None:
+        """Learn from annotated frames.
+
+        ``afresh``: of which objects to forget what was learned later; None: of all.
+        """
+        running = self.running
         self.first, self.running = found, None
-        self._solve()
+        self._steady = self._learning = solve(found, self.config.ridge)
+        self._limit = found.error(self._steady) + self.config.tolerance
+        if running is not None and afresh is not None and not all(afresh):
+            new = torch.tensor(afresh, device=found.inputs.device)[None, :, None, None]
+            self.running = Moments(
+                torch.where(new, found.inputs, running.inputs),
+                torch.where(new, found.targets, running.targets),
+            )
+            self._learning = self._solved(self.running)
 
     def update(self, found: Moments) -> None:
-        """Learn from a frame with the objects' own masks."""
-        if self.running is None:
-            self.running = found
-        else:
-            self.running = self.running.lerp(found, 1 - self.config.keep)
-        self._solve()
+        """Learn from a frame with the objects' own masks.
+
+        An object whose classifier would come to disagree with its annotated frames keeps what it had: its
+        mask has drifted.
+        """
+        assert self.first is not None, "begin first"
+        running = found
+        if self.running is not None:
+            running = self.running.lerp(found, 1 - self.config.keep)
+        learning = self._solved(running)
+        good = (self.first.error(learning) <= self._limit)[..., None, None]
+        before = self.first if self.running is None else self.running
+        self.running = Moments(
+            torch.where(good, running.inputs, before.inputs),
+            torch.where(good, running.targets, before.targets),
+        )
+        self._learning = torch.where(good, learning, self._learning)
+
+    def arrange(self, order: Sequence[int | None]) -> None:
+        """The objects from now on, each by its position so far; `begin` follows where one is None."""
+        fill = [0 if k is None else k for k in order]
+        self.restore({name: m[:, fill] for name, m in self.state().items()})
 
     def scores(self, inputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores about -1 (not the object) to 1 of both classifiers, ``(B, N, 4, h, w)`` each."""
@@ -107,17 +149,13 @@ class Learner:
         steady, learning = y.unflatten(3, size).split(CELLS, 2)
         return steady, learning
 
-    def _solve(self) -> None:
+    def _solved(self, running: Moments) -> Tensor:
         assert self.first is not None, "begin first"
-        if self.running is None:
-            self._steady = self._learning = solve(self.first, self.config.ridge)
-        else:
-            both = self.first.lerp(self.running, self.config.share)
-            self._learning = solve(both, self.config.ridge)
+        return solve(self.first.lerp(running, self.config.share), self.config.ridge)
 
     def state(self) -> dict[str, Tensor]:
         """Flat tensors, so that a session can be saved without pickle."""
-        out: dict[str, Tensor] = {}
+        out = {"learning": self._learning}
         for name, m in (("first", self.first), ("running", self.running)):
             if m is not None:
                 out[f"{name}.inputs"], out[f"{name}.targets"] = m.inputs, m.targets
@@ -128,4 +166,4 @@ class Learner:
         self.begin(Moments(state["first.inputs"], state["first.targets"]))
         if "running.inputs" in state:
             self.running = Moments(state["running.inputs"], state["running.targets"])
-            self._solve()
+        self._learning = state["learning"]

@@ -117,7 +117,8 @@ class Memory:
 
     def votes(self, keys: Tensor, region: Tensor) -> Votes:
         """The same, annotated and recent frames apart, and how well they match."""
-        return votes_of(self._gather(keys, region)[None], self.scale)
+        votes = votes_of(self._gather(keys, region)[None], self.scale)
+        return Votes(votes.shares[:, 0], votes.match[:, 0])
 
     def _gather(self, keys: Tensor, region: Tensor) -> Tensor:
         """Sums ``(2, 4 N + 1, h, w)`` of annotated and of recent frames: each object's shares, weighted,
@@ -178,10 +179,14 @@ class Votes:
     shares: Tensor
     match: Tensor
 
+    def batched(self) -> Votes:
+        """With a batch axis of 1 behind the first axis."""
+        return Votes(self.shares[:, None], self.match[:, None])
+
 
 def votes_of(sums: Tensor, scale: float) -> Votes:
-    """Sums ``(B, 2, 4 N + 1, h, w)`` of weights ``exp(scale * (cosine - 1) + MARGIN)`` -> votes; their
-    tensors have a B behind the first axis unless B is 1."""
+    """Sums ``(B, 2, 4 N + 1, h, w)`` of weights ``exp(scale * (cosine - 1) + MARGIN)`` -> votes
+    with a batch axis behind the first."""
     b, _, width, h, w = sums.shape
     cells, total = sums[:, :, :-1].unflatten(2, (-1, SUB * SUB)), sums[:, :, -1:]
     shares = F.pixel_shuffle((cells / total[:, :, None].clamp(min=1e-30)).flatten(0, 2), SUB)
@@ -189,8 +194,6 @@ def votes_of(sums: Tensor, scale: float) -> Votes:
     own = cells.mean(3)
     both = torch.stack((own, (total - own).clamp(min=0)), 2).flatten(1, 2)  # (B, 4, N, h, w)
     match = (1 + (both.clamp(min=1e-8).log() - MARGIN) / scale).transpose(0, 1)
-    if b == 1:
-        return Votes(shares[:, 0], match[:, 0])
     return Votes(shares, match)
 
 

@@ -9,19 +9,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from segspn.data.clips import ClipConfig, draw_clip
+from segspn.data.stills import Stills
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import Decoder, clues
 from segspn.instance.learner import Learner, LearnerConfig, describe, moments
-from segspn.instance.memory import MARGIN, MemoryConfig, Votes, votes_of
+from segspn.instance.memory import MARGIN, MemoryConfig, votes_of
 from segspn.instance.model import certainty, compete
 from segspn.training.parent import mean_iou
 
 OBJECTS = 2  # of a clip, followed together
 SPOILT = 0.3  # probability that what is handed on of a frame is spoilt
+
+
+class Clips(Dataset[dict[str, np.ndarray]]):
+    """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips, and a ``seed``."""
+
+    def __init__(
+        self, stills: Stills, count: int, config: ClipConfig = ClipConfig(frames=6), seed: int = 0
+    ) -> None:
+        self.stills, self.count, self.config, self.seed = stills, count, config, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        clip = draw_clip(self.stills, np.random.default_rng((self.seed, index)), self.config)
+        images = np.ascontiguousarray(clip.images.transpose(0, 3, 1, 2))
+        return {"images": images, "labels": clip.labels, "seed": np.array(index)}
 
 
 class DecoderTrainer(nn.Module):
@@ -57,8 +78,8 @@ def match(query: Tensor, remembered: list[tuple[Tensor, Tensor]], scale: float) 
     for keys, shares in remembered:
         values = F.pixel_unshuffle(shares, SUB).flatten(2)
         values = torch.cat((values, torch.ones_like(values[:, :1])), 1)
-        weight = (scale * (keys.transpose(1, 2) @ query - 1) + MARGIN).exp()
-        found = values @ weight
+        shift = query.new_tensor(MARGIN - scale)
+        found = values @ torch.baddbmm(shift, keys.transpose(1, 2), query, alpha=scale).exp_()
         total = found if total is None else total + found
     assert total is not None
     return total
@@ -131,8 +152,6 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
             sums = [match(seen[t].keys, [(seen[0].keys, shares[:, 0])], scale)]
             sums.append(match(seen[t].keys, recent, scale) if recent else torch.zeros_like(sums[0]))
             votes = votes_of(torch.stack(sums, 1).unflatten(3, size), scale)
-            if count == 1:
-                votes = Votes(votes.shares[:, None], votes.match[:, None])
             steady, learning = learner.scores(seen[t].inputs, size)
             foreground = model.parent.foreground(embedding[:, t])
             inputs = clues(votes, steady, learning, previous, foreground)

@@ -15,7 +15,7 @@ from segspn.foreground import ParentNet
 from segspn.instance import Decoder
 from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
-from segspn.training.decoder import DecoderTrainer, TrackedPairs, decoder_loss
+from segspn.training.decoder import DecoderTrainer, Clips, decoder_loss
 from segspn.training.loop import LoopConfig, train
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
 from segspn.training.prompts import PromptScenes, PromptTrainer, prompt_loss
@@ -100,7 +100,7 @@ def train_decoder(
 ) -> Path:
     """Train the instance decoder on top of a trained parent (a shipped name or a file)."""
     loop = _loop(DECODER, steps, seed)
-    data = TrackedPairs(Stills(stills, DECODER.sources), loop.steps * loop.batch, seed=seed)
+    data = Clips(Stills(stills, DECODER.sources), loop.steps * loop.batch, seed=seed)
     torch.manual_seed(seed)
     backbone, parent_net = _parent(parent)
     model = DecoderTrainer(backbone, parent_net, Decoder(parent_net.trunk.width))
