@@ -2,59 +2,83 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from segspn.instance import Decoder
+from segspn.instance.decoder import CHANNELS, clues
+from segspn.instance.memory import Votes
 from segspn.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+H, W = 6, 8
 
 
-def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(count: int, batch: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(count)
     return (
-        torch.randn(1, 96, 6, 7, generator=generator),
-        torch.rand(1, count, 12, 14, generator=generator),
-        torch.rand(1, count, 12, 14, generator=generator),
+        torch.randn(batch, 96, H, W, generator=generator),
+        torch.randn(batch, count, CHANNELS, H, W, generator=generator),
     )
 
 
-@torch.inference_mode()
-def test_without_a_correction_it_hands_the_memory_on() -> None:
+def stirred() -> Decoder:
+    """A decoder whose last layers are not at their start, where they do nothing."""
     decoder = Decoder()
-    torch.nn.init.zeros_(decoder.out.weight)
-    torch.nn.init.zeros_(decoder.out.bias)
-    embedding, memory, previous = inputs(2)
-    assert torch.allclose(decoder(embedding, memory, previous), torch.logit(memory, 1e-4), atol=1e-5)
+    with torch.no_grad():
+        for layer in (decoder.first, decoder.second):
+            layer.weight.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+    return decoder
+
+
+def told(share: Tensor, count: int = 1) -> Tensor:
+    """Clues that all say the same: ``share`` ``(1, N, 2h, 2w)`` of the object in each cell."""
+    votes = Votes(torch.stack((share, share)), torch.full((4, 1, count, H, W), 0.8))
+    score = torch.nn.functional.pixel_unshuffle(2 * share[0, :, None] - 1, 2)[None]
+    return clues(votes, score, score, share, torch.zeros(1, 1, 2 * H, 2 * W))
+
+
+@torch.inference_mode()
+def test_clues_by_hand() -> None:
+    share = torch.zeros(1, 2, 2 * H, 2 * W)
+    share[:, 0, :4, :4], share[:, 1, 6:8, 6:8] = 1, 1
+    known = told(share, 2)
+    assert known.shape == (1, 2, CHANNELS, H, W) and known.abs().max() < 2.5
+    odds, last, others = known[:, :, 0:4], known[:, :, 16:20], known[:, :, 24:28]
+    assert (odds[0, 0, :, :2, :2] > 2).all() and (odds[0, 0, :, 3:] < -2).all()
+    assert torch.equal(last[0, 1], 2 * torch.nn.functional.pixel_unshuffle(share[:, 1:], 2)[0] - 1)
+    assert torch.equal(others[0, 0] > 0, last[0, 1] > 0)  # the one object's others are the other
+    near = known[0, 0, -2:]
+    assert near[0, 0, 0] > near[0, -1, -1]
 
 
 @torch.inference_mode()
 def test_objects_do_not_depend_on_each_other() -> None:
-    decoder = Decoder()
-    embedding, memory, previous = inputs(3)
-    together = decoder(embedding, memory, previous)
-    assert together.shape == (1, 3, 12, 14)
+    decoder = stirred()
+    embedding, known = inputs(3)
+    together = decoder(embedding, known)[1]
+    assert together.shape == (1, 3, 2 * H, 2 * W)
     for k in range(3):
-        alone = decoder(embedding, memory[:, k : k + 1], previous[:, k : k + 1])
+        alone = decoder(embedding, known[:, k : k + 1])[1]
         assert torch.allclose(together[:, k : k + 1], alone, atol=1e-4)
 
 
 @torch.inference_mode()
 def test_batches_keep_their_own_frames() -> None:
-    decoder = Decoder()
-    first, second = inputs(2), [x.flip(2) for x in inputs(2)]
-    both = decoder(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
-    assert torch.allclose(both[:1], decoder(*first), atol=1e-4)
-    assert torch.allclose(both[1:], decoder(*second), atol=1e-4)
+    decoder = stirred()
+    embedding, known = inputs(2, batch=2)
+    both = decoder(embedding, known)
+    for k in range(2):
+        alone = decoder(embedding[k : k + 1], known[k : k + 1])
+        for together, one in zip(both, alone, strict=True):
+            assert torch.allclose(together[k : k + 1], one, atol=1e-4)
 
 
 @torch.inference_mode()
-def test_the_shipped_decoder_believes_the_memory_where_the_object_was() -> None:
-    """A blurred vote inside the last mask becomes surer, the same vote far from it does not."""
+def test_the_shipped_decoder_believes_what_all_clues_say() -> None:
     decoder = Decoder()
     load_weights(decoder, "decoder")
-    memory = torch.full((1, 1, 48, 48), 0.01)
-    memory[..., 8:20, 8:20] = memory[..., 28:40, 28:40] = 0.6
-    previous = torch.zeros(1, 1, 48, 48)
-    previous[..., 8:20, 8:20] = 1
-    logits = decoder(torch.zeros(1, 96, 24, 24), memory, previous)
-    assert logits[..., 11:17, 11:17].mean() > logits[..., 31:37, 31:37].mean() + 0.5
+    share = torch.zeros(1, 1, 2 * H, 2 * W)
+    share[..., 3:9, 4:12] = 1
+    logits = decoder(torch.zeros(1, 96, H, W), told(share))[1]
+    assert (logits[..., 5:7, 6:10] > 0).all()
+    assert (logits[..., :1, :] < 0).all() and (logits[..., :, 15:] < 0).all()

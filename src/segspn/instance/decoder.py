@@ -15,8 +15,10 @@ from segspn.foreground.parent import SUB
 from segspn.instance.learner import CELLS
 from segspn.instance.memory import Votes
 
-CHANNELS = 7 * CELLS + 4 + 2
-"""Of `clues`."""
+CLUES = ("first", "recent", "steady", "learning", "last", "what", "others")
+"""Maps of 2x2 values a cell; 4 channels of how well the memory matches and 2 of nearness follow."""
+
+CHANNELS = CELLS * len(CLUES) + 4 + 2
 
 
 def clues(
@@ -24,7 +26,7 @@ def clues(
 ) -> Tensor:
     """What is known of each object, cell by cell: ``(B, N, CHANNELS, h, w)``, about -2 to 2.
 
-    ``votes``: the memory's, with a batch axis (shares ``(2, B, N, 2h, 2w)``, match ``(4, B, N, h, w)``);
+    ``votes``: the memory's, with a batch axis (shares ``(3, B, N, 2h, 2w)``, match ``(4, B, N, h, w)``);
     ``steady``, ``learning``: the classifier's scores ``(B, N, 4, h, w)``; ``previous``: the last mask,
     shares ``(B, N, 2h, 2w)``; ``foreground``: the parent's log-odds ``(B, 1, 2h, 2w)``. The last maps are
     the surroundings: where other objects were, and how near the object was.
@@ -34,7 +36,7 @@ def clues(
     def cells(maps: Tensor) -> Tensor:
         return F.pixel_unshuffle(maps.flatten(0, 1)[:, None], SUB).unflatten(0, (b, n))
 
-    odds = [cells(torch.logit(shares, 1e-4) / 4) for shares in votes.shares]
+    odds = [cells(torch.logit(shares, 1e-4) / 4) for shares in votes.shares[:2]]
     match = 4 * votes.match.movedim(0, 2) - 2
     others = previous.sum(1, keepdim=True) - previous
     what = F.pixel_unshuffle((foreground / 4).clamp(-2, 2), SUB)[:, None].expand(-1, n, -1, -1, -1)
@@ -45,6 +47,17 @@ def clues(
     ]
     both = cells(others.clamp(max=1))
     return torch.cat((*odds, steady, learning, last, what, both, match, *near), 2)
+
+
+def fuse(decoded: Tensor, votes: Votes, learning: Tensor) -> Tensor:
+    """The decoder's log-odds and, with the same say, what the memory and the classifier say by
+    themselves. All ``(B, N, 2h, 2w)``; ``votes`` and ``learning`` as in `clues`.
+
+    A decoder that has seen synthetic clips only believes a match too much, and a thing that turns has
+    parts that match nothing; the plain sum of log-odds errs in other places (docs/accuracy.md).
+    """
+    scores = F.pixel_shuffle(learning.flatten(1, 2), SUB)
+    return 0.5 * decoded + 0.5 * torch.logit(votes.shares[2], 1e-4) + 2.5 * scores
 
 
 class Decoder(nn.Module):

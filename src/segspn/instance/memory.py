@@ -171,9 +171,9 @@ class Memory:
 class Votes:
     """What a memory says of a frame, annotated frames first, recent ones second.
 
-    ``shares`` ``(2, N, 2h, 2w)`` in 0..1, 0 where nothing was looked up or nothing is remembered;
-    ``match`` ``(4, N, h, w)``: about the cosine of the best match of the object, of all else, then of both
-    among the recent frames.
+    ``shares`` ``(3, N, 2h, 2w)`` in 0..1, the third those of all frames together; 0 where nothing was
+    looked up or nothing is remembered. ``match`` ``(4, N, h, w)``: about the cosine of the best match of
+    the object, of all else, then of both among the recent frames.
     """
 
     shares: Tensor
@@ -188,10 +188,11 @@ def votes_of(sums: Tensor, scale: float) -> Votes:
     """Sums ``(B, 2, 4 N + 1, h, w)`` of weights ``exp(scale * (cosine - 1) + MARGIN)`` -> votes
     with a batch axis behind the first."""
     b, _, width, h, w = sums.shape
-    cells, total = sums[:, :, :-1].unflatten(2, (-1, SUB * SUB)), sums[:, :, -1:]
+    three = torch.cat((sums, sums.sum(1, keepdim=True)), 1)
+    cells, total = three[:, :, :-1].unflatten(2, (-1, SUB * SUB)), three[:, :, -1:]
     shares = F.pixel_shuffle((cells / total[:, :, None].clamp(min=1e-30)).flatten(0, 2), SUB)
-    shares = shares.view(b, 2, -1, SUB * h, SUB * w).transpose(0, 1)
-    own = cells.mean(3)
+    shares = shares.view(b, 3, -1, SUB * h, SUB * w).transpose(0, 1)
+    own, total = cells[:, :2].mean(3), total[:, :2]
     both = torch.stack((own, (total - own).clamp(min=0)), 2).flatten(1, 2)  # (B, 4, N, h, w)
     match = (1 + (both.clamp(min=1e-8).log() - MARGIN) / scale).transpose(0, 1)
     return Votes(shares, match)

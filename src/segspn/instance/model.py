@@ -14,7 +14,7 @@ from segspn.backbone.frame import Frame
 from segspn.foreground.augment import Samples
 from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import SUB, ParentNet
-from segspn.instance.decoder import Decoder, clues
+from segspn.instance.decoder import Decoder, clues, fuse
 from segspn.instance.learner import Learner, LearnerConfig, Moments, describe, moments
 from segspn.instance.memory import Memory, MemoryConfig, search_region
 from segspn.instance.stage import InstanceStage, OnObjectStep
@@ -98,8 +98,9 @@ class HeadInstances(InstanceStage):
         votes = self.memory.votes(self._keys(frame), region)
         steady, learning = self.learner.scores(self._inputs(frame), tuple(embedding.shape[-2:]))
         foreground = self.parent.foreground(embedding)
-        known = clues(votes.batched(), steady, learning, self.last[None], foreground)
-        logits = compete(self.decoder(embedding, known)[1])
+        votes = votes.batched()
+        known = clues(votes, steady, learning, self.last[None], foreground)
+        logits = compete(fuse(self.decoder(embedding, known)[1], votes, learning))
         self._sure = certainty(logits)
         return logits[0].sigmoid()
 

@@ -18,14 +18,14 @@ from torch.utils.data import Dataset
 from segspn.data.clips import ClipConfig, draw_clip
 from segspn.data.stills import Stills
 from segspn.foreground.parent import SUB, ParentNet
-from segspn.instance.decoder import Decoder, clues
-from segspn.instance.learner import Learner, LearnerConfig, describe, moments
+from segspn.instance.decoder import CLUES, Decoder, clues, fuse
+from segspn.instance.learner import CELLS, Learner, LearnerConfig, describe, moments
 from segspn.instance.memory import MARGIN, MemoryConfig, votes_of
 from segspn.instance.model import certainty, compete
 from segspn.training.parent import mean_iou
 
 OBJECTS = 2  # of a clip, followed together
-SPOILT = 0.3  # probability that what is handed on of a frame is spoilt
+SPOILT = 0.4  # probability that what is handed on of a frame is spoilt
 
 
 class Clips(Dataset[dict[str, np.ndarray]]):
@@ -119,6 +119,38 @@ def spoil(shares: Tensor, generator: torch.Generator) -> Tensor:
     return out / out.sum(1, keepdim=True).clamp(min=1)
 
 
+def hide(known: Tensor, generator: torch.Generator) -> Tensor:
+    """Clues ``(B, N, CHANNELS, h, w)`` as they are when an object turns, grows or is lit anew.
+
+    A still shows one side of a thing, so what matches does so far too well in synthetic clips. In a random
+    part of the map some of votes and scores say "not the object" or nothing that can be relied on; now
+    and then one of the clues is missing altogether.
+    """
+    b, n, _, h, w = known.shape
+    known = known.clone()
+    at = {name: slice(CELLS * k, CELLS * (k + 1)) for k, name in enumerate(CLUES)}
+
+    def chance(p: float, *shape: int) -> Tensor:
+        return (torch.rand(b, n, 1, *shape, generator=generator) < p).to(known)
+
+    noise = torch.randn(b, n, h // 6 + 2, w // 6 + 2, generator=generator)
+    noise = F.interpolate(noise, size=(h, w), mode="bicubic")[:, :, None]
+    part = (noise > 1.2 * torch.rand(b, n, 1, 1, 1, generator=generator) - 0.4).to(known)
+    part = part * chance(0.6, 1, 1)
+    for name in ("first", "recent", "steady", "learning"):
+        maps = known[:, :, at[name]]
+        low = -2.3 if name in ("first", "recent") else -0.7
+        wrong = torch.where(chance(0.5, 1, 1) > 0, low, maps * (2 * chance(0.5, h, w) - 1))
+        weight = part * chance(0.3 if name == "learning" else 0.6, 1, 1)
+        weight = weight * (0.3 + 0.7 * torch.rand(b, n, 1, 1, 1, generator=generator))
+        maps.lerp_(wrong, weight.expand_as(maps))
+    share = {"first": 0.25, "recent": 0.15, "steady": 0.25, "learning": 0.1, "last": 0.1, "what": 0.1}
+    for name, p in share.items():
+        known[:, :, at[name]] *= 1 - chance(p, 1, 1)
+    known[:, :, CELLS * len(CLUES) :] *= 1 - chance(0.2, 1, 1)
+    return known
+
+
 def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
     """Cross entropy at stride 4 over the frames of a clip, and the Jaccard index, made soft."""
     assert isinstance(model, DecoderTrainer)
@@ -154,21 +186,26 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
             votes = votes_of(torch.stack(sums, 1).unflatten(3, size), scale)
             steady, learning = learner.scores(seen[t].inputs, size)
             foreground = model.parent.foreground(embedding[:, t])
-            inputs = clues(votes, steady, learning, previous, foreground)
+            inputs = hide(clues(votes, steady, learning, previous, foreground), generator)
         first, logits = model.decoder(embedding[:, t], inputs)
         target = shares[:, t]
-        losses.append(_loss(first, target, known) * 0.3 + _loss(compete(logits), target, known))
+        fused = compete(fuse(logits, votes, learning))
+        losses.append(
+            0.2 * _loss(first, target, known)
+            + 0.5 * _loss(compete(logits), target, known)
+            + 0.5 * _loss(fused, target, known)
+        )
         given.append(mean_iou(F.pixel_shuffle(learning.flatten(1, 2), SUB) > 0, target, known))
-        found.append(mean_iou(logits > 0, target, known))
+        found.append(mean_iou(fused > 0, target, known))
         with torch.no_grad():
             # What the pipeline hands on is a label map at full resolution, averaged over cells.
-            sharp = F.interpolate(compete(logits), scale_factor=4, mode="bilinear")
+            sharp = F.interpolate(fused, scale_factor=4, mode="bilinear")
             mask = F.avg_pool2d((sharp > 0).float(), 4)
             if float(torch.rand(1, generator=generator)) < SPOILT:
                 mask = spoil(mask, generator)
             previous = mask * known
             recent = [*recent[-1:], (seen[t].keys, previous)]
-            learner.update(moments(seen[t].inputs, previous, certainty(compete(logits))))
+            learner.update(moments(seen[t].inputs, previous, certainty(fused)))
     loss = torch.stack(losses).mean()
     figures = {"loss": loss.item(), "iou_learner": sum(given) / len(given)}
     return loss, {**figures, "iou": sum(found) / len(found), "iou_last": found[-1]}
