@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,9 @@ class Frame:
     def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
         h, w = pixels.shape[:2]
         self.size = (h, w)
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        image = pad(image.permute(2, 0, 1)[None].float())
-        self.image = image.contiguous(memory_format=torch.channels_last)
+        padded = cv2.copyMakeBorder(pixels, 0, -h % ALIGN, 0, -w % ALIGN, cv2.BORDER_REPLICATE)
+        # The order of the pixels is that of channels-last: no copy but that to float.
+        self.image = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float()
         self._made: dict[str, Any] = {}
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
