@@ -5,6 +5,9 @@ its IoU with i's own truth, and above `LEAST`; of several such k, the one of the
 that misses its object without taking another one's is no switch, nor is the rim of a neighbour; a mask
 that stays on another object while its own is hidden is one. A run of switches is a stretch of frames
 without a gap in which i is switched, to whichever objects.
+
+A mask that swallows a neighbour while it keeps its own object is no switch; what it takes
+from others is counted by `confused`.
 """
 
 from __future__ import annotations
@@ -44,6 +47,13 @@ def switches(predicted: np.ndarray, truth: np.ndarray, ids: Sequence[int]) -> np
     best = iou.argmax(1)
     other = iou[np.arange(len(ids)), best]
     return np.where((other > own) & (other > LEAST), np.asarray(ids)[best], 0)
+
+
+def confused(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the objects' true pixels, 0..1, given to another object; label maps ``(H, W)``."""
+    real = truth > 0
+    wrong = real & (predicted > 0) & (predicted != truth)
+    return float(np.count_nonzero(wrong) / max(1, np.count_nonzero(real)))
 
 
 def runs(switched: np.ndarray, ids: Sequence[int]) -> list[Run]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.composer import VISIBLE, compose
-from benchmarks.identity import Run, runs, switches
+from benchmarks.identity import Run, confused, runs, switches
 from segspn.errors import InputError
 from segspn.evaluation import open_davis
 from segspn.video import open_source, read_labels
@@ -53,6 +53,12 @@ def test_a_mask_that_stays_on_what_hides_its_object_is_a_switch() -> None:
     predicted = np.concatenate([row(), row()], 1)
     predicted[0, 9:11] = 1
     assert switches(predicted, truth, IDS).tolist() == [0, 0]
+
+
+def test_pixels_taken_by_another_object_are_counted() -> None:
+    assert confused(TRUTH, TRUTH) == 0
+    assert confused(row((1, 0, 8), (2, 8, 9)), TRUTH) == 2 / 8
+    assert confused(row(), TRUTH) == 0
 
 
 def test_runs_end_where_an_object_is_itself_again() -> None:
