@@ -82,9 +82,9 @@ def sam2(clip: Clip) -> Figures:
             image = cv2.resize(clip.frame(t), (side, side)).astype(np.float32) / 255
             image = (image - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
             frame = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
-            masks = model(inference_session=session, frame=frame).pred_masks
+            masks = model(inference_session=session, frame=frame, frame_idx=t).pred_masks
             interpolate(masks, size=(height, width), mode="bilinear", align_corners=False)
-            session.processed_frames.pop(t - 1, None)  # else it keeps every frame it was fed
+            session.processed_frames.pop(t)  # else it keeps every frame it was fed
             times.append(time.perf_counter() - clock)
     return _figures(load, times, 3)
 
