@@ -29,13 +29,13 @@ def main() -> None:
     middle = len(frames) // 2
 
     session = segspn.Segmenter("default").session()
-    session.annotate(frames[0], box=(290, 60, 520, 475))
+    session.annotate(frames[0], box=(109, 72, 461, 401))
     for result in session.follow(frames[1 : middle + 1]):
         print(f"the rabbit takes {100 * (result.labels == RABBIT).mean():.1f} % of the frame")
 
     # A click beside the rabbit takes away what is too much there; a box starts a new object.
-    session.correct(points=[(250, 330, False)], object_id=RABBIT)
-    labels = session.annotate(frames[middle], box=(690, 200, 853, 479), object_id=BLOCKS)
+    session.correct(points=[(430, 350, False)], object_id=RABBIT)
+    labels = session.annotate(frames[middle], box=(533, 193, 854, 301), object_id=BLOCKS)
 
     back = session.copy()  # a second session from the same frame, for the other direction
     found = {middle: labels}

@@ -81,7 +81,7 @@ def test_correct_midway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_camera(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clip = str(ROOT / "examples" / "bigbuckbunny.mp4")
-    box = ["--box", "290,60,520,475", "--frames", "1"]
+    box = ["--box", "109,72,461,401", "--frames", "1"]
     monkeypatch.setattr(sys, "argv", ["camera.py", clip, *box])
     runpy.run_path(str(ROOT / "examples" / "camera.py"), run_name="__main__")
     assert re.match(r"\(\d+, \d+\)  [\d.]+ s, \d+ dropped so far\n$", capsys.readouterr().out)
