@@ -81,7 +81,7 @@ def run_preset(preset: str, clip: Clip, frames: int) -> Figures:
     from segspn.video import write_labels
 
     begun = time.perf_counter()
-    session = Segmenter(preset, "cpu").session()
+    session = Segmenter(preset, "cpu").session(keep=1)
     load = time.perf_counter() - begun
     started = time.perf_counter()
     fit = session.begin(clip.frame(0), clip.labels).timings["fit"]
