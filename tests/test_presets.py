@@ -13,7 +13,7 @@ from segspn.presets import Preset, load_preset, preset_names
 
 
 def test_shipped_presets_load() -> None:
-    assert preset_names() == ["default", "paper", "quality"]
+    assert preset_names() == ["default", "fast", "paper", "quality"]
     for name in preset_names():
         preset = load_preset(name)
         assert preset.name == name and preset.description and preset.model in MODELS

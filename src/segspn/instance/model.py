@@ -49,6 +49,7 @@ class HeadInstances(InstanceStage):
         self.learner = Learner(config.learner)
         self.memory = Memory(config.memory, float(parent.scale))
         self._sure: Tensor | None = None
+        self._votes: Tensor | None = None
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
         """In closed form: there is no chance in it, and one step."""
@@ -93,9 +94,10 @@ class HeadInstances(InstanceStage):
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
         region = search_region(self.last, self.config.reach)
-        if not self.config.tune:
-            return compete(torch.logit(self.memory.read(self._keys(frame), region), 1e-4)).sigmoid()
         votes = self.memory.votes(self._keys(frame), region)
+        self._votes = votes.shares[2]
+        if not self.config.tune:
+            return compete(torch.logit(self._votes, 1e-4)).sigmoid()
         steady, learning = self.learner.scores(self._inputs(frame), tuple(embedding.shape[-2:]))
         foreground = self.parent.foreground(embedding)
         votes = votes.batched()
@@ -103,6 +105,9 @@ class HeadInstances(InstanceStage):
         logits = compete(fuse(self.decoder(embedding, known)[1], votes, learning))
         self._sure = certainty(logits)
         return logits[0].sigmoid()
+
+    def votes(self, frame: Frame) -> Tensor | None:
+        return self._votes
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         self.memory.add(self._keys(frame), shares, index, annotated=False)

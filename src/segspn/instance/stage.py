@@ -37,6 +37,11 @@ class InstanceStage(ABC):
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, h, w)`` in 0..1 over the padded frame, at the foreground's stride."""
 
+    def votes(self, frame: Frame) -> Tensor | None:
+        """What remembered frames say of the ``frame`` last predicted: shares ``(N, Hp / 4, Wp / 4)`` in
+        0..1, for the SPN; None where nothing is remembered."""
+        return None
+
     @abstractmethod
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         """Take note of an output: ``shares`` ``(N, Hp / 4, Wp / 4)`` of the final label map of frame

@@ -37,6 +37,7 @@ class CrafConfig:
 class Preset:
     """Every choice of a run. ``seed`` makes online learning, and random weights, repeatable.
 
+    ``side``: longer frames are looked at shrunk to this longest side in pixels; 0: as they are.
     ``model``: one of ``models.MODELS``; ``weights``, ``foreground`` and ``instance`` are of the types
     that it reads, ValueError otherwise.
     """
@@ -51,6 +52,7 @@ class Preset:
     instance: InstanceConfig | NetInstanceConfig = field(default_factory=InstanceConfig)
     spn: SpnConfig = field(default_factory=SpnConfig)
     craf: CrafConfig = field(default_factory=CrafConfig)
+    side: int = 0
     threshold: float = 0.5  # merge: a score below is background
 
     def __post_init__(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,10 @@ class StagesInOrder:
         self._arrange(tuple(sorted({*self._ids, *shot.known})))
         self._shots = chosen_shots((*self._shots, shot), self._ids)
         drawn = (preset.augment, preset.seed, seg.device)
-        samples = Samples.of_shots(self._shots, self._ids, *drawn)
+        shots = [
+            replace(s, frame=self._shrink(s.frame), labels=self._shrink(s.labels)) for s in self._shots
+        ]
+        samples = Samples.of_shots(shots, self._ids, *drawn)
         self.foreground.adapt(samples, preset.seed)
         self.instance.fit(samples, preset.seed)
         if self.craf is not None:
@@ -136,8 +140,9 @@ class StagesInOrder:
     def _segment(self, pixels: np.ndarray, index: int, timings: dict[str, float]) -> Result:
         """The result of frame number ``index``; ``timings`` gets the seconds of each stage."""
         seg = self.segmenter
+        size = pixels.shape[:2]
         with timed(timings, "backbone"):
-            frame = Frame(pixels, seg.device)
+            frame = Frame(self._shrink(pixels), seg.device)
             seg.model.prepare(frame)
         with timed(timings, "foreground"):
             foreground = self.foreground.predict(frame)
@@ -146,10 +151,10 @@ class StagesInOrder:
             coarse = self.foreground.keep_inside(coarse, foreground)
         with timed(timings, "spn"):
             if self.preset.spn.enabled:
-                refined = seg.refiner.refine(frame, coarse)
+                refined = seg.refiner.refine(frame, coarse, self.instance.votes(frame))
+                scores = at_size(refined, size).cpu().numpy()
             else:
-                refined = torch.from_numpy(_upsampler(frame)(coarse))
-            scores = refined.cpu().numpy()
+                scores = _upsampler(frame, size)(coarse)
         with timed(timings, "craf"):
             if self.craf is not None:
                 filtered = self.craf.step(scores)
@@ -157,9 +162,22 @@ class StagesInOrder:
             else:
                 final, labels = scores, merge(scores, self._ids, self.preset.threshold)
         with timed(timings, "memory"):
-            self.instance.accept(frame, label_shares(labels, self._ids, seg.device), index)
-        stages = Stages(scores, _upsampler(frame), foreground, coarse)
+            shares = label_shares(self._shrink(labels), self._ids, seg.device)
+            self.instance.accept(frame, shares, index)
+        stages = Stages(scores, _upsampler(frame, size), foreground, coarse)
         return Result(labels, final, self._ids, stages, timings)
+
+    def _shrink(self, pixels: np.ndarray) -> np.ndarray:
+        """A frame ``(H, W, 3)``, or its labels ``(H, W)``, at the size that the preset works at."""
+        side = self.preset.side
+        full = pixels.shape[:2]
+        if not side or max(full) <= side:
+            return pixels
+        height, width = (max(1, round(n * side / max(full))) for n in full)
+        if pixels.ndim == 3:
+            return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        rows, columns = ((np.arange(n) * m + m // 2) // n for n, m in zip((height, width), full, strict=True))
+        return np.ascontiguousarray(pixels[rows[:, None], columns])
 
     def _nothing(self, pixels: np.ndarray, timings: dict[str, float]) -> Result:
         """The result of a frame while all objects have been removed."""
@@ -169,17 +187,22 @@ class StagesInOrder:
         return Result(np.zeros(size, np.int32), none, (), stages, timings)
 
 
-def _upsampler(frame: Frame) -> Callable[[Tensor], np.ndarray]:
-    """Maps ``(N, h, w)`` over the padded frame, of any stride -> ``(N, H, W)``, bilinear.
+def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps ``(N, h, w)`` -> ``(N, *size)``, bilinear."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _upsampler(frame: Frame, size: tuple[int, ...]) -> Callable[[Tensor], np.ndarray]:
+    """Maps ``(N, h, w)`` over the padded frame, of any stride -> ``(N, *size)``, bilinear.
 
     Holds sizes alone: a Result that somebody keeps must not keep the frame's features.
     """
     padded, (height, width) = frame.image.shape[-2:], frame.size
 
     def upsample(maps: Tensor) -> np.ndarray:
-        if maps.shape[-2:] != padded:
-            maps = F.interpolate(maps[None], size=padded, mode="bilinear", align_corners=False)[0]
-        return maps[:, :height, :width].cpu().numpy()
+        return at_size(at_size(maps, padded)[:, :height, :width], size).cpu().numpy()
 
     return upsample
 
