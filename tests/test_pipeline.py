@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -206,3 +207,18 @@ def test_paper_says_which_weight_file_is_missing(
 
 def test_a_new_session_is_not_annotated(segmenter: Segmenter) -> None:
     assert isinstance(segmenter.session(), Session) and segmenter.session().ids == ()
+
+
+def test_a_preset_may_work_at_a_smaller_size(segmenter: Segmenter, video: Clip) -> None:
+    small = copy.copy(segmenter)
+    small.preset = replace(segmenter.preset, side=96)
+    session = small.session()
+    session.annotate(*video[0])
+    for frame, truth in video[1:]:
+        result = session.step(frame)
+        check_result(result, truth.shape)
+        for i in result.ids:
+            found, wanted = result.labels == i, truth == i
+            assert (found & wanted).sum() > 0.6 * (found | wanted).sum()
+    # 96 pixels at the longest side, a share for four.
+    assert session.instance.state()["memory.last"].shape == (2, 16, 24)
