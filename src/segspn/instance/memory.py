@@ -7,7 +7,8 @@ shares of every object, so that what is read comes out at stride 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,14 @@ class _Entry:
     index: int
 
 
+def _entry(keys: Tensor, shares: Tensor, index: int, annotated: bool) -> _Entry:
+    values = F.pixel_unshuffle(shares[None], SUB)[0]
+    values = torch.cat((values, torch.ones_like(values[:1])))
+    return _Entry(
+        keys.permute(1, 2, 0).contiguous(), values.permute(1, 2, 0).contiguous(), annotated, index
+    )
+
+
 class Memory:
     """Bank of keys ``(h, w)`` x K and label shares, bounded by its config."""
 
@@ -51,14 +60,7 @@ class Memory:
 
     def add(self, keys: Tensor, shares: Tensor, index: int, annotated: bool) -> None:
         """Remember a frame. ``keys``: ``(K, h, w)``; ``shares``: ``(N, 2h, 2w)`` in 0..1."""
-        values = F.pixel_unshuffle(shares[None], SUB)[0]
-        values = torch.cat((values, torch.ones_like(values[:1])))
-        entry = _Entry(
-            keys.permute(1, 2, 0).contiguous(),
-            values.permute(1, 2, 0).contiguous(),
-            annotated,
-            index,
-        )
+        entry = _entry(keys, shares, index, annotated)
         if annotated:
             kept = [e for e in self.entries if e.annotated]
             if len(kept) >= self.config.annotated:
@@ -74,6 +76,37 @@ class Memory:
         if len(recent) >= self.config.recent:
             self.entries.remove(recent[0])
         self.entries.append(entry)
+
+    def arrange(self, order: Sequence[int | None]) -> None:
+        """The objects from now on, each by its position so far; None: one not remembered (`fill`)."""
+        for k, e in enumerate(self.entries):
+            shares, ones = e.values[..., :-1].unflatten(-1, (-1, SUB * SUB)), e.values[..., -1:]
+            unknown = torch.full_like(shares[..., 0, :], -1.0)
+            columns = [unknown if n is None else shares[..., n, :] for n in order]
+            values = torch.cat((*columns, ones), -1)
+            self.entries[k] = replace(e, values=values)
+
+    def fill(self, position: int, votes: Callable[[Tensor], Tensor]) -> None:
+        """Remember an object that is new since `arrange`, in each frame with the shares ``(1, 2h, 2w)``
+        that ``votes`` gives for the frame's keys ``(K, h, w)``."""
+        column = slice(position * SUB * SUB, (position + 1) * SUB * SUB)
+        for k, e in enumerate(self.entries):
+            if e.values[0, 0, column.start] < 0:
+                shares = F.pixel_unshuffle(votes(e.keys.permute(2, 0, 1))[None], SUB)[0]
+                values = e.values.clone()
+                values[..., column] = shares.permute(1, 2, 0)
+                self.entries[k] = replace(e, values=values)
+
+    def annotate(self, keys: Tensor, shares: Tensor, indices: Sequence[int]) -> None:
+        """Put annotated frames in the place of all that are there, and of their own predictions.
+
+        ``keys`` ``(A, K, h, w)``; ``shares`` ``(A, N, 2h, 2w)``. Their number is the caller's to bound.
+        """
+        self.entries = [
+            e for e in self.entries if not e.annotated and e.index not in set(indices)
+        ]
+        for key, share, index in zip(keys, shares, indices, strict=True):
+            self.entries.append(_entry(key, share, index, annotated=True))
 
     def read(self, keys: Tensor, region: Tensor) -> Tensor:
         """Shares ``(N, 2h, 2w)`` in 0..1 that the bank votes for, given ``keys`` ``(K, h, w)``.

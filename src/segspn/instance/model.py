@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -54,12 +55,43 @@ class HeadInstances(InstanceStage):
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
         embeddings, shares = embed_samples(samples, self.backbone, self.parent)
-        self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
-        self.last = shares[0]
+        self._remember(samples, embeddings, shares)
+        self.last = shares[len(samples.shots) - 1]
         if self.config.tune:
             everyone = tuple(range(len(samples.ids)))
             told = None if on_step is None else partial(on_step, everyone)
-            self.bank.fit(embeddings, shares, self.config.fit, seed, on_step=told)
+            weights = None
+            if not samples.complete:
+                known = samples.known().to(shares)
+                weights = known[..., None, None].expand_as(shares)
+            self.bank = HeadBank(self.parent.head, len(samples.ids))
+            self.bank.fit(embeddings, shares, self.config.fit, seed, weights, told)
+
+    def arrange(self, order: Sequence[int | None]) -> None:
+        self.bank = self.bank.arranged(self.parent.head, order)
+        self.memory.arrange(order)
+        new = self.last.new_zeros(self.last.shape[1:])
+        self.last = torch.stack([new if k is None else self.last[k] for k in order])
+
+    def _remember(self, samples: Samples, embeddings: Tensor, shares: Tensor) -> None:
+        """Put all annotated frames into the memory, in place of those it has.
+
+        What one of them, or a recent frame, does not tell of an object is filled in with what the
+        frames vote for that do tell: to count as "not there" would be a lie.
+        """
+        shots = samples.shots
+        keys = self.parent.keys(embeddings[: len(shots)])
+        shares = shares[: len(shots)].clone()
+        everywhere = torch.ones(keys.shape[-2:], dtype=torch.bool, device=keys.device)
+        for n, i in enumerate(samples.ids):
+            told = [k for k, shot in enumerate(shots) if i in shot.known]
+            votes = Memory(self.config.memory, float(self.parent.scale))
+            votes.annotate(keys[told], shares[told, n : n + 1], told)
+            for k, shot in enumerate(shots):
+                if i not in shot.known | shot.found:
+                    shares[k, n] = votes.read(keys[k], everywhere)[0]
+            self.memory.fill(n, partial(votes.read, region=everywhere))
+        self.memory.annotate(keys, shares, [shot.index for shot in shots])
 
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""

@@ -85,13 +85,18 @@ def load_preset(name: str | Preset) -> Preset:
         raise InputError(f"{name}: not valid YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: a preset is a mapping of names to values")
+    return preset_of({"name": stem, **values}, str(name))
+
+
+def preset_of(values: Mapping[str, Any], where: str) -> Preset:
+    """A preset from plain values, as YAML or JSON gives them. Raises InputError that names ``where``."""
     model = values.get("model", Preset.model)
     # A model that is unknown is refused when the preset is built; any sections will do until then.
     known = isinstance(model, str) and model in MODELS
     sections = MODELS[model if known else Preset.model].sections
     # Every section of the model, so that those the file leaves out get the model's own defaults.
-    given = {"name": stem, **dict.fromkeys(sections, {}), **values}
-    preset: Preset = _build(Preset, given, str(name), sections)
+    given = {**dict.fromkeys(sections, {}), **values}
+    preset: Preset = _build(Preset, given, where, sections)
     return preset
 
 
