@@ -35,7 +35,7 @@ class Clip:
         self._lock = threading.Lock()
         self._pictures: OrderedDict[int, bytes] = OrderedDict()
         self._room = cache_bytes
-        self._stream: Iterator[np.ndarray] = iter(())
+        self._stream: Iterator[np.ndarray] | None = None
         self._next = 0
         self._last: tuple[int, np.ndarray] | None = None
 
@@ -62,27 +62,29 @@ class Clip:
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
-            self._restart(iter(()), 0)
+            self._restart(None, 0)
             self._pictures.clear()
             self._last = None
 
     def _reach(self, index: int) -> None:
         """Decode up to ``index``, keeping the pictures on the way."""
-        if not self._next <= index <= self._next + _NEAR:
+        stream = self._stream
+        if stream is None or not self._next <= index <= self._next + _NEAR:
             back = self._next - _LEAD - 1 <= index < self._next
             start = max(0, index - _LEAD) if back else index
-            self._restart(self.source.read(start), start)
+            stream = self.source.read(start)
+            self._restart(stream, start)
         try:
             for number in range(self._next, index + 1):
-                frame = next(self._stream)
+                frame = next(stream)
                 self._next = number + 1
                 self._last = (number, frame)
                 self._keep(number, frame)
         except BaseException:
-            self._restart(iter(()), len(self.source) + _NEAR)
+            self._restart(None, 0)
             raise
 
-    def _restart(self, stream: Iterator[np.ndarray], first: int) -> None:
+    def _restart(self, stream: Iterator[np.ndarray] | None, first: int) -> None:
         close = getattr(self._stream, "close", None)
         if close is not None:
             close()

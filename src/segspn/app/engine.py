@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import cv2
 import numpy as np
 
 from segspn.app.turns import Turns
 
 if TYPE_CHECKING:
-    from segspn.pipeline import Segmenter, Session
+    from segspn.pipeline import Segmenter
 
-_PROMPT_SIDE = 320
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,11 @@ class Tracked(Protocol):
 class Tracker(Protocol):
     """Follows objects through frames, uint8 (H, W, 3), that come in order, forward or backward."""
 
-    def annotate(self, frame: np.ndarray, labels: np.ndarray) -> None:
-        """Learn from the frame stepped to last, or from the first one; ``labels`` int32 (H, W)."""
+    def annotate(self, frame: np.ndarray, masks: Mapping[int, np.ndarray]) -> None:
+        """Learn from the frame stepped to last, or from frames before the first step.
+
+        ``masks``: object -> bool (H, W), all false where it is not visible. Others are left alone.
+        """
 
     def step(self, frame: np.ndarray) -> Tracked:
         """The objects in the next frame."""
@@ -63,8 +67,10 @@ class Engine(Protocol):
 
     def tracker(self) -> Tracker: ...
 
-    def mask(self, frame: np.ndarray, prompt: Prompt) -> np.ndarray:
-        """The object pointed at, bool (H, W)."""
+    def mask(
+        self, frame: np.ndarray, prompt: Prompt, previous: np.ndarray | None
+    ) -> np.ndarray:
+        """The object pointed at, bool (H, W); ``previous`` the mask that clicks correct, if any."""
 
 
 class Networks:
@@ -90,42 +96,32 @@ class Networks:
     def tracker(self) -> Tracker:
         return _Follower(self.load())
 
-    def mask(self, frame: np.ndarray, prompt: Prompt) -> np.ndarray:
-        return _grab_cut(frame, prompt)
+    def mask(
+        self, frame: np.ndarray, prompt: Prompt, previous: np.ndarray | None
+    ) -> np.ndarray:
+        from segspn.prompts import Prompts
+
+        height, width = frame.shape[:2]
+        box = None
+        if prompt.box is not None:
+            x0, y0, x1, y1 = prompt.box
+            box = (int(x0), int(y0), min(math.ceil(x1), width), min(math.ceil(y1), height))
+        clicks = tuple((int(x), int(y), on) for x, y, on in prompt.points)
+        answer = self.load().prompter.answer(frame, Prompts(clicks, box), previous)
+        return answer.scores > _HALF
 
 
 class _Follower:
-    """A session; an annotation after the first one starts another."""
+    """A session as a tracker."""
 
     def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self._session: Session | None = None
+        self._session = segmenter.session()
 
-    def annotate(self, frame: np.ndarray, labels: np.ndarray) -> None:
-        self._session = self._segmenter.session()
-        self._session.annotate(frame, labels)
+    def annotate(self, frame: np.ndarray, masks: Mapping[int, np.ndarray]) -> None:
+        for object_id, mask in masks.items():
+            # An object that has never been seen cannot be told to be absent.
+            if mask.any() or object_id in self._session.ids:
+                self._session.annotate(frame, mask, object_id=object_id)
 
     def step(self, frame: np.ndarray) -> Tracked:
-        assert self._session is not None, "annotate comes first"
         return self._session.step(frame)
-
-
-def _grab_cut(frame: np.ndarray, prompt: Prompt) -> np.ndarray:
-    """A stand-in: OpenCV's GrabCut."""
-    height, width = frame.shape[:2]
-    scale = min(1.0, _PROMPT_SIDE / max(height, width))
-    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    state = np.full(small.shape[:2], cv2.GC_PR_BGD, np.uint8)
-    if prompt.box is not None:
-        x0, y0, x1, y1 = (round(v * scale) for v in prompt.box)
-        state[:] = cv2.GC_BGD
-        state[y0 : y1 + 1, x0 : x1 + 1] = cv2.GC_PR_FGD
-    for x, y, on in prompt.points:
-        centre = (int(x * scale), int(y * scale))
-        if on and prompt.box is None:
-            cv2.circle(state, centre, 40, cv2.GC_PR_FGD, -1)
-        cv2.circle(state, centre, 4, cv2.GC_FGD if on else cv2.GC_BGD, -1)
-    models = np.zeros((2, 1, 65))
-    cv2.grabCut(small, state, None, models[0], models[1], 3, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(state, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    return cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST) > 0

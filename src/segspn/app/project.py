@@ -56,7 +56,6 @@ class Project:
         self.things: dict[int, Thing] = {}
         self.drawn: dict[int, frozenset[int]] = {}
         self.looks: dict[int, dict[int, Look]] = {}
-        self.edits = 0
         self._tracked: dict[int, tuple[int, ...]] = {}  # frame -> objects with a score map
         self._folders = {kind: folder / kind for kind in ("drawn", "tracked", "scores")}
         for path in self._folders.values():
@@ -108,7 +107,6 @@ class Project:
         """Hide an object everywhere; undo brings it back."""
         self.thing(object_id).removed = True
         self._remember(_Before(None, None, object_id))
-        self.edits += 1
 
     # Masks
 
@@ -156,8 +154,7 @@ class Project:
         if frame in self.drawn:
             self._remember(self._before(frame))
             self._put_back(frame, None)
-            self.edits += 1
-
+    
     def track(self, frame: int, labels: np.ndarray, scores: np.ndarray, ids: tuple[int, ...]) -> None:
         """Keep a result: ``labels`` int32 (H, W), ``scores`` float32 (N, h, w) of any size."""
         write_labels(self._file("tracked", frame), labels, wide=False)
@@ -174,7 +171,6 @@ class Project:
         if not self._undo:
             raise InputError("there is nothing to undo")
         before = self._undo.pop()
-        self.edits += 1
         if before.removed is not None:
             thing = self.things[before.removed]
             thing.removed = False
@@ -245,7 +241,6 @@ class Project:
         layer = np.where(np.isin(labels, list(ids)), labels, 0)
         write_labels(self._file("drawn", frame), layer, wide=False)
         self.drawn[frame] = ids
-        self.edits += 1
         self._look_again(frame)
 
     def _before(self, frame: int) -> _Before:

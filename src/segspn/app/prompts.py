@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from segspn.app.engine import Engine, Prompt
@@ -50,8 +49,10 @@ class Pointer:
         if where != self._where:
             self.forget()
         prompt = _with(self._prompts[-1] if self._prompts else Prompt(), stroke)
+        now = self._project.labels(stroke.frame) == stroke.object_id
+        previous = now if stroke.tool == "click" and now.any() else None
         with self._engine.turns:
-            mask = self._engine.mask(pixels, prompt)
+            mask = self._engine.mask(pixels, prompt, previous)
         if not mask.any():
             raise InputError("nothing was found there: try a box, or draw with the brush")
         self._where = where
@@ -70,16 +71,20 @@ class Pointer:
 
 
 def _swept(stroke: Stroke, size: tuple[int, int]) -> np.ndarray:
-    """The pixels that a round brush passes over, bool (H, W)."""
-    canvas = np.zeros(size, np.uint8)
-    # Pixel centres lie at halves; eight bits of fraction draw between them.
-    points = np.rint((np.array(stroke.points) - 0.5) * 256).astype(np.int32)
+    """The pixels whose centres a round brush passes over, bool (H, W)."""
+    swept = np.zeros(size, bool)
     radius = max(stroke.radius, 0.5)
-    for point in points:
-        cv2.circle(canvas, point.tolist(), round(radius * 256), 1, cv2.FILLED, cv2.LINE_8, 8)
-    thickness = max(1, min(round(2 * radius), 32767))
-    cv2.polylines(canvas, [points.reshape(-1, 1, 2)], False, 1, thickness, cv2.LINE_8, 8)
-    return canvas > 0
+    points = np.array(stroke.points)
+    for start, end in zip(points[[0, *range(len(points) - 1)]], points, strict=True):
+        low = np.maximum(np.floor(np.minimum(start, end) - radius), 0).astype(int)
+        high = np.minimum(np.ceil(np.maximum(start, end) + radius), size[::-1]).astype(int)
+        x = np.arange(low[0], high[0]) + 0.5 - start[0]
+        y = np.arange(low[1], high[1])[:, None] + 0.5 - start[1]
+        dx, dy = end - start
+        along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-9), 0, 1)
+        near = (x - along * dx) ** 2 + (y - along * dy) ** 2 <= radius**2
+        swept[low[1] : high[1], low[0] : high[0]] |= near
+    return swept
 
 
 def _with(prompt: Prompt, stroke: Stroke) -> Prompt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ DIRECTIONS = {"forward": (1,), "backward": (-1,), "both": (1, -1)}
 """The sweeps of a run by its name: step from frame to frame."""
 
 _RECENT = 0.2
+_MOST_LESSONS = 4
 
 
 @dataclass
@@ -40,10 +41,12 @@ class Progress:
     def active(self) -> bool:
         return self.phase in ("learning", "tracking", "drawing")
 
-    def finished(self, frame: int, seconds: float) -> None:
-        """Count one more frame; ``seconds`` of work."""
+    def finished(self, frame: int, seconds: float | None) -> None:
+        """Count one more frame; ``seconds`` of work, None where they tell nothing of the next ones."""
         self.done += 1
         self.frame = frame
+        if seconds is None:
+            return
         if self.seconds is not None:
             seconds = _RECENT * seconds + (1 - _RECENT) * self.seconds
         self.seconds = seconds
@@ -96,25 +99,27 @@ class Background:
 
 @dataclass
 class _Live:
-    """A tracker that has seen the frames up to ``at``; ``edits`` of the project that it knows of."""
+    """A tracker that has seen the frames up to ``at``; ``stale``: something was drawn there since."""
 
     tracker: Tracker
     step: int
     at: int
-    edits: int
+    stale: bool = False
 
 
 class Run:
     """Sweeps from one frame to the ends of the video; frames drawn on the way are learnt from.
 
-    A run that was paused goes on (`follow` again) where it stopped, with the same tracker, as long
-    as nothing was drawn but in the frame where it stands.
+    A run that was paused goes on (`again`, `follow`) where it stopped: with the same tracker if
+    nothing was changed but in the frame where it stands, else with a new one that learns from every
+    frame near by that was drawn.
     """
 
     def __init__(self, clip: Clip, project: Project, engine: Engine, scale: Scale) -> None:
         self._clip, self._project, self._engine, self._scale = clip, project, engine, scale
         self._live: _Live | None = None
         self._left: list[tuple[int, int]] = []  # (frame to start from, step) of sweeps to do
+        self._changed: set[int] = set()  # frames, since the last run
 
     @property
     def unfinished(self) -> bool:
@@ -129,6 +134,7 @@ class Run:
                 "has a mask"
             )
         self._left = [(frame, step) for step in DIRECTIONS[direction]]
+        self._changed.clear()
         return self._expected()
 
     def again(self, frame: int) -> Progress:
@@ -137,14 +143,27 @@ class Run:
         if not self._left:
             raise InputError("there is nothing to continue: start a run")
         at, step = self._left[0]
-        drawn_behind = (at - frame) * step > 0 and frame in self._project.drawn
-        if drawn_behind and (self._live is None or self._live.edits != self._project.edits):
+        if (at - frame) * step > 0 and frame in self._changed:
             self._left[0] = (frame, step)
+        self._changed.clear()
         return self._expected()
 
     def forget(self) -> None:
         """Nothing is left to do, and no tracker is kept."""
         self._left, self._live = [], None
+        self._changed.clear()
+
+    def changed(self, frame: int) -> None:
+        """Take note that something was drawn in a frame."""
+        self._changed.add(frame)
+        if self._live is not None and frame == self._live.at:
+            self._live.stale = True
+        else:
+            self._live = None
+
+    def forget_tracker(self) -> None:
+        """Something was taken back or removed, which a tracker cannot unlearn."""
+        self._live = None
 
     def follow(
         self, progress: Progress, asked: threading.Event, kept: Callable[[int], None]
@@ -166,16 +185,20 @@ class Run:
         start, step = self._left[0]
         frames = self._ahead(start, step)
         if frames:
+            live = self._live
+            learning = live is None or live.stale or (live.step, live.at) != (step, start)
             live = self._tracker_at(start, step)
-            progress.phase = "tracking"
             stream = self._clip.source.read(frames[0], frames[-1] + step, step)
             with closing(prefetch(stream)) as pictures:
                 for frame, picture in zip(frames, pictures, strict=True):
+                    # What was drawn is learned with the step that follows.
+                    progress.phase = "learning" if learning else "tracking"
                     begun = time.perf_counter()
                     self._advance(live, frame, picture)
                     self._left[0] = (frame, step)
                     kept(frame)
-                    progress.finished(frame, time.perf_counter() - begun)
+                    progress.finished(frame, None if learning else time.perf_counter() - begun)
+                    learning = frame in self._project.drawn
                     if asked.is_set():
                         break
         if self._left[0][0] == (frames[-1] if frames else start):
@@ -183,15 +206,23 @@ class Run:
             self._live = None
 
     def _tracker_at(self, start: int, step: int) -> _Live:
-        """A tracker that knows the masks of the frame ``start``."""
-        live, edits = self._live, self._project.edits
-        same = live is not None and (live.step, live.at) == (step, start)
-        if live is None or not same or (live.edits != edits and start not in self._project.drawn):
-            live = self._live = _Live(self._engine.tracker(), step, start, -1)
-        if live.edits != edits:
-            self._teach(live.tracker, self._clip.pixels(start), self._project.labels(start))
-            live.edits = edits
+        """A tracker that knows the masks of the frame ``start``, and that came there by ``step``."""
+        live = self._live
+        if live is None or (live.step, live.at) != (step, start):
+            live = self._live = _Live(self._engine.tracker(), step, start)
+            for frame in self._lessons(start):
+                self._teach(live.tracker, frame, self._project.drawn[frame])
+            every = (thing.id for thing in self._project.present)
+            self._teach(live.tracker, start, every)
+        elif live.stale:
+            self._teach(live.tracker, start, self._project.drawn.get(start, ()))
+        live.stale = False
         return live
+
+    def _lessons(self, start: int) -> list[int]:
+        """Other frames that were drawn, a few of the nearest, the nearest last."""
+        others = (frame for frame in self._project.drawn if frame != start)
+        return sorted(others, key=lambda frame: -abs(frame - start))[-_MOST_LESSONS:]
 
     def _advance(self, live: _Live, frame: int, picture: np.ndarray) -> None:
         small = self._scale.shrink_frame(picture)
@@ -201,11 +232,14 @@ class Run:
         self._project.track(frame, labels, found.scores, found.ids)
         live.at = frame
         if frame in self._project.drawn:
-            self._teach(live.tracker, picture, self._project.labels(frame))
+            self._teach(live.tracker, frame, self._project.drawn[frame])
 
-    def _teach(self, tracker: Tracker, picture: np.ndarray, labels: np.ndarray) -> None:
+    def _teach(self, tracker: Tracker, frame: int, ids: Iterable[int]) -> None:
+        """Show a tracker the objects ``ids`` as they are shown in a frame."""
+        labels = self._project.labels(frame)
         if self._scale.shrinks:
             labels = resize_labels(labels, self._scale.working)
+        small = self._scale.shrink_frame(self._clip.pixels(frame))
+        known = {thing.id for thing in self._project.present}
         with self._engine.turns:
-            tracker.annotate(self._scale.shrink_frame(picture), labels)
-
+            tracker.annotate(small, {i: labels == i for i in sorted(known.intersection(ids))})

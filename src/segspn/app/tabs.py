@@ -130,12 +130,14 @@ class Tab:
         self._require_idle()
         opened = self.require_open()
         opened.pointer.apply(stroke, opened.clip.pixels(stroke.frame))
+        opened.run.changed(stroke.frame)
 
     def undo(self) -> int | None:
         self._require_idle()
         opened = self.require_open()
         frame = opened.project.undo()
         opened.pointer.back()
+        opened.run.forget_tracker()
         return frame
 
     def clear(self, frame: int) -> None:
@@ -143,10 +145,13 @@ class Tab:
         opened = self.require_open()
         opened.project.clear(frame)
         opened.pointer.forget()
+        opened.run.forget_tracker()
 
     def remove(self, object_id: int) -> None:
         self._require_idle()
-        self.require_open().project.remove(object_id)
+        opened = self.require_open()
+        opened.project.remove(object_id)
+        opened.run.forget_tracker()
 
     # Jobs
 

@@ -31,8 +31,6 @@ const KEYS = [
 ];
 
 export function fill() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  document.body.dataset.theme = dark ? "dark" : "light";
   for (const [keys, does] of KEYS) {
     const term = document.createElement("dt");
     for (const key of keys.split(" ")) term.append(element("kbd", { textContent: key }), " ");
@@ -89,8 +87,10 @@ export function render() {
 }
 
 function renderJob(job) {
-  $("job").hidden = !job || (!job.active && job.phase !== "failed" && !state.unfinished);
-  if (!job) return;
+  const shown = job && (job.active || job.phase === "failed" || state.unfinished);
+  $("job").classList.toggle("away", !shown);
+  $("told").textContent = "";
+  if (!shown) return;
   $("job").classList.toggle("bad", job.phase === "failed");
   $("bar").hidden = job.phase === "failed";
   $("bar").value = job.total ? job.done / job.total : 0;
@@ -101,7 +101,7 @@ function jobWords(job) {
   const counted = `${job.done} of ${job.total} frames`;
   const left = job.eta === null ? "" : ` · ${duration(job.eta)} left`;
   switch (job.phase) {
-    case "learning": return "Learning the objects, a few seconds";
+    case "learning": return `${counted} · learning what was drawn`;
     case "tracking": return counted + left;
     case "drawing": return `Exporting, ${Math.round((100 * job.done) / job.total)} %${left}`;
     case "paused": return `Paused after ${counted}: correct what is wrong, then continue`;
@@ -169,7 +169,7 @@ function fact(object, facts) {
   const seen = facts?.objects[object.id];
   const why = facts?.doubts[object.id];
   const words = [];
-  if (seen) words.push(seen[0] ? `${(100 * seen[0]).toFixed(1)} % of the frame` : "not in this frame");
+  if (seen) words.push(seen[0] ? `${(100 * seen[0]).toFixed(1)} %` : "not here");
   if (facts?.drawn.includes(object.id)) words.push("drawn");
   else if (seen?.[0]) words.push(`confidence ${seen[1].toFixed(2)}`);
   if (why) words.push(why);

@@ -2,7 +2,7 @@
 
 import { colour, state } from "./state.js";
 
-const LANE = 26; // the lane of marks, in CSS pixels
+const LANE = 32; // the lane of marks, in CSS pixels
 const ROW = 22;
 const PAD = 10;
 
@@ -61,11 +61,11 @@ export class Timeline {
     this.marks(context, x, step, ink);
     context.fillStyle = ink("--main");
     const middle = x(state.frame) + step / 2;
-    context.fillRect(middle - 1, 4, 2, height - 8);
+    context.fillRect(middle - 1, 13, 2, height - 17);
     context.beginPath();
-    context.moveTo(middle - 6, 2);
-    context.lineTo(middle + 6, 2);
-    context.lineTo(middle, 10);
+    context.moveTo(middle - 6, 13);
+    context.lineTo(middle + 6, 13);
+    context.lineTo(middle, 21);
     context.fill();
   }
 
@@ -112,12 +112,12 @@ export class Timeline {
       if (facts.drawn.length) {
         context.fillStyle = ink("--ink");
         context.beginPath();
-        for (const [dx, dy] of [[0, -4.5], [4.5, 0], [0, 4.5], [-4.5, 0]]) context.lineTo(middle + dx, 19 + dy);
+        for (const [dx, dy] of [[0, -4.5], [4.5, 0], [0, 4.5], [-4.5, 0]]) context.lineTo(middle + dx, 25 + dy);
         context.fill();
       } else if (Object.keys(facts.doubts).length) {
         context.fillStyle = ink("--warn");
         context.beginPath();
-        for (const [dx, dy] of [[0, -4.5], [4.5, 4], [-4.5, 4]]) context.lineTo(middle + dx, 19 + dy);
+        for (const [dx, dy] of [[0, -4.5], [4.5, 4], [-4.5, 4]]) context.lineTo(middle + dx, 25 + dy);
         context.fill();
       }
     }

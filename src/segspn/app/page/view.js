@@ -261,11 +261,17 @@ export class View {
     }
     this.hover = event.pointerType === "touch" ? null : this.at(event);
     if (this.stroke) {
-      for (const each of event.getCoalescedEvents?.() ?? [event]) this.stroke.points.push(this.at(each));
-      if (!this.stroke.points.length) this.stroke.points.push(this.at(event));
+      const each = event.getCoalescedEvents?.() ?? [];
+      for (const one of each.length ? each : [event]) this.lengthen(this.at(one));
       this.stamp();
     }
     this.draw();
+  }
+
+  // Points less than a pixel apart tell nothing more.
+  lengthen([x, y]) {
+    const [lastX, lastY] = this.stroke.points.at(-1);
+    if (Math.hypot(x - lastX, y - lastY) >= 1) this.stroke.points.push([x, y]);
   }
 
   pan(event, before) {
