@@ -26,7 +26,7 @@ class OneByOne:
         self.count = count
 
     def wait(self, timeout: float) -> None:
-        end = time.monotonic() + timeout
+        end = time.monotonic() + min(timeout, 0.3)  # a pause may come a step too late
         while self.count <= 0 and time.monotonic() < end:
             time.sleep(0.002)
         self.count -= 1
