@@ -23,7 +23,7 @@ from segspn.foreground import ForegroundStage, Samples, Shot
 from segspn.instance import InstanceStage
 from segspn.models import MODELS
 from segspn.presets import Preset, load_preset, preset_of
-from segspn.prompts import Answer, Prompter, Prompts
+from segspn.prompts import Answer, Look, Prompter, Prompts
 from segspn.session import Kept, State, chosen_shots, read_marks, read_state, write_state
 from segspn.spn import VideoRefiner
 
@@ -102,7 +102,7 @@ class Segmenter:
     @cached_property
     def prompter(self) -> Prompter:
         """What turns clicks, boxes and scribbles into masks; loaded when it is first needed."""
-        return Prompter()
+        return self.model.prompter(self.device)
 
     def video_refiner(self, count: int) -> VideoRefiner:
         """A refiner of another tool's masks of one video with ``count`` objects."""
@@ -142,6 +142,7 @@ class Session:
         self._removed: frozenset[int] = frozenset()
         self._shots: tuple[Shot, ...] = ()
         self._kept: deque[Kept] = deque(maxlen=keep)
+        self._look: Look | None = None
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -265,6 +266,7 @@ class Session:
             raise ValueError("annotate a frame before stepping")
         self._check_frame(pixels)
         timings = dict[str, float]()
+        self._look = None
         if self._kept and self._kept[-1].pending:
             with _timed(timings, "fit"):
                 self._learn()
@@ -404,7 +406,9 @@ class Session:
             previous, prompts = before.scores, before.prompts.joined(prompts)
         elif object_id in kept.known | kept.found:
             previous = (kept.labels == object_id).astype(np.float32)
-        return self.segmenter.prompter.answer(kept.pixels, prompts, previous)
+        if self._look is None or self._look.pixels is not kept.pixels:
+            self._look = self.segmenter.prompter.look(kept.pixels)
+        return self._look.answer(prompts, previous)
 
     def _learn(self) -> None:
         """Learn what is marked in the current frame, from the state before it came."""

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from segspn.errors import InputError
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
+from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
-from segspn.training import recipes, train_decoder, train_parent, train_spn
+from segspn.training import recipes, train_decoder, train_parent, train_prompts, train_spn
 from segspn.weights import load_weights
 
 CHANNELS = {2: 16, 4: 24, 8: 40, 16: 112, 32: 320}
@@ -34,7 +35,7 @@ def stills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             mask[30:90, 40:110] = 1
             cv2.imwrite(str(tmp_path / source / "images" / f"{i:03d}.jpg"), image)
             cv2.imwrite(str(tmp_path / source / "masks" / f"{i:03d}.png"), mask)
-    for name in ("PARENT", "DECODER", "SPN"):
+    for name in ("PARENT", "DECODER", "SPN", "PROMPTS"):
         recipe = getattr(recipes, name)
         small = replace(recipe, loop=replace(recipe.loop, batch=1, workers=0))
         monkeypatch.setattr(recipes, name, small)
@@ -42,7 +43,7 @@ def stills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_the_three_commands_leave_weights_that_load(stills: Path, tmp_path: Path) -> None:
+def test_the_commands_leave_weights_that_load(stills: Path, tmp_path: Path) -> None:
     parent = train_parent(stills, tmp_path / "p", steps=2)
     load_weights(ParentNet(CHANNELS), str(parent))
     decoder = train_decoder(stills, tmp_path / "d", str(parent), steps=2)
@@ -51,6 +52,8 @@ def test_the_three_commands_leave_weights_that_load(stills: Path, tmp_path: Path
     load_weights(LightGuidance(CHANNELS), str(guidance))
     load_weights(MaskEvidence(), str(evidence))
     load_weights(Propagation(), str(propagation))
+    prompts = train_prompts(stills, tmp_path / "q", str(parent), steps=2)
+    load_weights(PromptNet(CHANNELS), str(prompts))
     # The same call again finds everything done and leaves the same weights.
     before = load_file(decoder)
     after = load_file(train_decoder(stills, tmp_path / "d", str(parent), steps=2))

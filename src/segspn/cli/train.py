@@ -71,3 +71,19 @@ def spn(
 
     for path in train_spn(stills, out, parent, steps, seed, str(resolve_device(device.value))):
         print(path)
+
+
+@train_app.command("prompts")
+def prompts(
+    stills: StillsFolder,
+    out: Out = Path("runs/prompts"),
+    parent: Parent = "parent",
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: DeviceName = Device.auto,
+) -> None:
+    """Train the net that turns clicks, boxes and scribbles into masks."""
+    from segspn.pipeline import resolve_device
+    from segspn.training import train_prompts
+
+    print(train_prompts(stills, out, parent, steps, seed, str(resolve_device(device.value))))

@@ -13,10 +13,12 @@ from segspn.backbone import EfficientNetLite0, load_backbone
 from segspn.data.stills import Stills
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
+from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training.decoder import DecoderTrainer, TrackedPairs, decoder_loss
 from segspn.training.loop import LoopConfig, train
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
+from segspn.training.prompts import PromptScenes, PromptTrainer, prompt_loss
 from segspn.training.spn import MistakenPairs, SpnTrainer, spn_loss
 from segspn.weights import load_weights, save_weights
 
@@ -54,6 +56,21 @@ SPN = Recipe(
     },
     LoopConfig(steps=3200, batch=4, lr=2e-3, log_every=20),
 )
+
+PROMPTS = Recipe(
+    {
+        "voc_animals": 3.0,
+        "ccp": 1.0,
+        "coco_person": 2.0,
+        "coco_tiny": 2.0,
+        "coco128": 1.0,
+        "minicoco": 0.5,
+        "imagenet_pseudo": 2.0,
+    },
+    LoopConfig(steps=1500, batch=8, lr=3e-3, log_every=25, workers=0),
+)
+PROMPT_SCENES = 3000
+"""Different scenes that the prompt net sees, each with several objects and users."""
 
 
 def train_parent(
@@ -119,6 +136,28 @@ def train_spn(
         _write(trained.evidence, out / "spn_evidence.safetensors", loop),
         _write(trained.propagation, out / "spn_propagation.safetensors", loop),
     )
+
+
+def train_prompts(
+    stills: Path,
+    out: Path,
+    parent: str = "parent",
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Path:
+    """Train the prompt net; its trunk and keys are a trained parent's (shipped name or file)."""
+    loop = _loop(PROMPTS, steps, seed)
+    count = loop.steps * loop.batch
+    data = PromptScenes(Stills(stills, PROMPTS.sources), count, PROMPT_SCENES, seed=seed)
+    torch.manual_seed(seed)
+    backbone, parent_net = _parent(parent)
+    net = PromptNet(backbone.channels, parent_net.trunk.width)
+    net.trunk.load_state_dict(parent_net.trunk.state_dict())
+    net.key.load_state_dict(parent_net.key.state_dict())
+    trained = train(PromptTrainer(backbone, net).train(), data, prompt_loss, loop, out, device)
+    assert isinstance(trained, PromptTrainer)
+    return _write(trained.net, out / "prompts.safetensors", loop)
 
 
 def _parent(name: str) -> tuple[EfficientNetLite0, ParentNet]:
