@@ -13,6 +13,8 @@ from segspn.app.turns import Turns
 
 if TYPE_CHECKING:
     from segspn.pipeline import Segmenter
+    from segspn.presets import Preset
+    from segspn.prompts.prompter import Look
 
 _HALF = 0.5
 
@@ -76,10 +78,11 @@ class Engine(Protocol):
 class Networks:
     """The engine of a preset, loaded when it is needed first."""
 
-    def __init__(self, preset: str = "default", device: str = "auto") -> None:
+    def __init__(self, preset: str | Preset = "default", device: str = "auto") -> None:
         self.turns = Turns()
         self._preset, self._device = preset, device
         self._loaded: Segmenter | None = None
+        self._look: tuple[np.ndarray, Look] | None = None
 
     def load(self) -> Segmenter:
         """The models; raises `InputError` for an unknown preset or device."""
@@ -107,8 +110,10 @@ class Networks:
             x0, y0, x1, y1 = prompt.box
             box = (int(x0), int(y0), min(math.ceil(x1), width), min(math.ceil(y1), height))
         clicks = tuple((int(x), int(y), on) for x, y, on in prompt.points)
-        answer = self.load().prompter.answer(frame, Prompts(clicks, box), previous)
-        return answer.scores > _HALF
+        # Clicks come one after another on one frame, whose features are kept.
+        if self._look is None or self._look[0] is not frame:
+            self._look = (frame, self.load().prompter.look(frame))
+        return self._look[1].answer(Prompts(clicks, box), previous).scores > _HALF
 
 
 class _Follower:

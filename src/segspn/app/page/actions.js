@@ -1,7 +1,7 @@
 // What a user can do; buttons and keys call these.
 
 import * as api from "./api.js";
-import { active, running, state, stretches, take, changed } from "./state.js";
+import { active, changed, state, stretches, take } from "./state.js";
 
 const POLL = 250; // milliseconds between questions while a job runs
 const ALIVE = 30000;
@@ -31,7 +31,7 @@ export async function refresh() {
 
 export function go(frame, byHand = true) {
   if (!state.video) return;
-  if (byHand && running()) state.follow = false;
+  if (byHand) state.follow = false;
   state.frame = Math.min(Math.max(frame, 0), state.video.frames - 1);
   changed();
   refresh();
@@ -110,6 +110,7 @@ export function removeObject(id) {
 // Masks
 
 export function draw(stroke) {
+  state.follow = false; // stay where it was drawn
   return inTurn(async () => {
     await paused();
     if (stroke.object === null) {
@@ -171,6 +172,15 @@ async function paused() {
   page.chip("Pausing");
   take(await api.change("pause"));
   page.chip("");
+  await catchUp();
+}
+
+// Show the frame that a run has come to.
+async function catchUp() {
+  if (state.job?.kind !== "run" || !state.follow || state.job.frame === null || state.job.frame === state.frame) return;
+  state.frame = state.job.frame;
+  changed();
+  await refresh();
 }
 
 export function cancel() {
@@ -205,11 +215,7 @@ export async function watch() {
       await new Promise((done) => setTimeout(done, POLL));
       const { kind } = state.job;
       take(await api.get(`news?after=${state.cursor}`));
-      if (kind === "run" && state.follow && state.job?.frame != null && state.job.frame !== state.frame) {
-        state.frame = state.job.frame;
-        changed();
-        await refresh();
-      }
+      await catchUp();
       if (state.job?.phase === "failed") page.toast(state.job.message);
       if (kind === "export" && state.job?.phase === "done") api.download("results.zip");
     }

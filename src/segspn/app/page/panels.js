@@ -88,7 +88,8 @@ export function render() {
 
 function renderJob(job) {
   const shown = job && (job.active || job.phase === "failed" || state.unfinished);
-  $("job").classList.toggle("away", !shown);
+  $("job").hidden = !shown;
+  $("legend").hidden = Boolean(shown);
   $("told").textContent = "";
   if (!shown) return;
   $("job").classList.toggle("bad", job.phase === "failed");

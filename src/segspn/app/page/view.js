@@ -20,7 +20,7 @@ export class View {
     this.reader = null;
     this.zoom = { by: 1, x: 0, y: 0 };
     this.wanted = null;
-    this.loading = false;
+    this.loading = null;
     this.points = []; // clicks of the object being marked
     this.stroke = null;
     this.fingers = new Map();
@@ -40,16 +40,19 @@ export class View {
   // Show a frame; of many asked for quickly only the last is loaded.
   async show(frame) {
     this.wanted = frame;
-    if (this.loading) return this.loading;
-    this.loading = this.load();
-    try {
-      await this.loading;
-    } finally {
-      this.loading = false;
-    }
+    this.loading ??= this.load();
+    return this.loading;
   }
 
   async load() {
+    try {
+      await this.loadWanted();
+    } finally {
+      this.loading = null; // before anybody hears of it: a frame asked for now is loaded anew
+    }
+  }
+
+  async loadWanted() {
     while (this.wanted !== null) {
       const frame = this.wanted;
       this.wanted = null;
