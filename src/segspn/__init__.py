@@ -22,6 +22,7 @@ _PUBLIC = {
     "refine": "segspn.spn",
     "refine_video": "segspn.jobs",
     "segment_video": "segspn.jobs",
+    "to_supervision": "segspn.tracks",
     "evaluate_davis": "segspn.evaluation",
 }
 

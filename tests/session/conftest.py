@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+# Tests are imported by path (importlib mode), which leaves their folder off the search path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from session_clips import Clip, clip
+
 from segspn.pipeline import Segmenter
 from segspn.presets import load_preset
-from tests.session.clips import Clip, clip
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from session_clips import Clip, clip, iou
 
 from segspn.errors import InputError
 from segspn.pipeline import Result, Segmenter, Session
-from tests.session.clips import Clip, clip, iou
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,6 +17,7 @@ from segspn.cli.evaluate import evaluate_app
 from segspn.cli.stage import stage_app
 from segspn.cli.train import train_app
 from segspn.cli.video import refine, segment
+from segspn.cli.watch import watch
 from segspn.errors import InputError
 
 _BAD_INPUT = 2
@@ -86,6 +87,7 @@ def info() -> None:
 app.command()(segment)
 app.command()(refine)
 app.command("app")(app_command)
+app.command()(watch)
 app.add_typer(
     stage_app, name="stage", help="Run one stage alone, from files to files, on one video."
 )

@@ -18,7 +18,7 @@ from segspn.spn import SpnRefiner
 from segspn.spn.refiner import look, without_inventions
 from segspn.weights import load_weights
 
-SIDE = 320  # longest side of a window as the net sees it, in pixels
+SIDE = 256  # longest side of a window as the net sees it, in pixels
 AROUND = 1.5  # a window's sides, beside those of what is meant
 LEAST = 64  # pixels, of a window's sides
 SLACK = 0.04  # of a box's sides: how far an object may stick out of it

@@ -1,7 +1,8 @@
-"""Masks of every frame that any tool made, read as one stream; run-length encoded masks, written."""
+"""Masks of every frame by any tool, read as one stream; and out for others: RLE, detections."""
 
 from segspn.tracks.base import FrameMasks, Tracks
 from segspn.tracks.coco import coco_writer
+from segspn.tracks.detections import to_supervision
 from segspn.tracks.open import open_tracks
 from segspn.tracks.rle import decode_rle, encode_rle
 
@@ -12,4 +13,5 @@ __all__ = [
     "decode_rle",
     "encode_rle",
     "open_tracks",
+    "to_supervision",
 ]

@@ -1,4 +1,4 @@
-"""Pixels in and out: sources, object masks, label files, drawing and video sinks."""
+"""Pixels in and out: sources, live ones too, object masks, label files, drawing and video sinks."""
 
 from segspn.video.ahead import prefetch
 from segspn.video.atomic import replacing, write_bytes
@@ -21,6 +21,7 @@ from segspn.video.labels import (
     write_picture,
     write_score_map,
 )
+from segspn.video.live import Newest, live_frames, paced
 from segspn.video.masks import (
     MOST_OBJECTS,
     ObjectMasks,
@@ -35,6 +36,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "LARGEST_ID",
     "MOST_OBJECTS",
+    "Newest",
     "ObjectMasks",
     "Source",
     "VideoWriter",
@@ -45,11 +47,13 @@ __all__ = [
     "is_plain_grey",
     "label_picture",
     "list_images",
+    "live_frames",
     "natural_key",
     "needs_wide",
     "object_colour",
     "open_source",
     "overlay",
+    "paced",
     "panel",
     "prefetch",
     "read_labels",
