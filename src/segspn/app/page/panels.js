@@ -56,6 +56,7 @@ export function render() {
   $("export").disabled = !video || active() || !state.frames.size;
   if (!video) return;
   const [height, width] = video.size;
+  $("stage").style.setProperty("--aspect", width / height);
   $("title").textContent = `${video.name} · ${video.frames} frames · ${width}×${height}`;
   document.title = `${video.name} – segspn`;
   $("undo").disabled = !state.undo;
@@ -212,7 +213,8 @@ let toastEnds = 0;
 
 export function toast(words, good = false) {
   const box = $("toast");
-  box.firstElementChild.textContent = words[0].toUpperCase() + words.slice(1);
+  // A sentence, unless it begins with the name of a file.
+  box.firstElementChild.textContent = /^[a-z]+[ ,]/.test(words) ? words[0].toUpperCase() + words.slice(1) : words;
   box.classList.toggle("good", good);
   box.hidden = false;
   clearTimeout(toastEnds);
