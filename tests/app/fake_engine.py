@@ -42,18 +42,20 @@ class FakeTracker:
         for object_id, mask in self._masks.items():
             labels[mask] = object_id
         ids = tuple(sorted(self._masks))
-        scores = np.stack([(labels == i) * np.float32(0.9) for i in ids])
+        scores = np.stack([(labels == i) * np.float32(0.95) for i in ids])
         return Found(labels, scores, ids)
 
 
 class FakeEngine:
-    threshold = 0.5
-
     def __init__(self) -> None:
         self.turns = Turns()
         self.gate = threading.Event()  # closed: trackers wait
         self.gate.set()
+        self.warmed = False
         self.trackers: list[FakeTracker] = []
+
+    def warm(self) -> None:
+        self.warmed = True
 
     def tracker(self) -> FakeTracker:
         self.trackers.append(FakeTracker(self))

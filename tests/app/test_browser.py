@@ -187,7 +187,7 @@ def test_from_opening_a_clip_to_downloading_results(browser, address, clip, trut
     page.keyboard.press("z")
     user.until("state.frames.get(0)?.drawn.length === 1")
     assert not (user.mask() == 2).any()
-    user.drag((265, 105), (290, 95), (340, 95), (370, 110), (378, 120), (340, 118), (300, 112), (270, 112))
+    user.drag((265, 105), (290, 95), (340, 95), (370, 110), (378, 120), (340, 118), (270, 112))
     user.until("state.frames.get(0)?.drawn.length === 2")
     drawn = user.mask()
     assert (drawn == 2).sum() > 1000

@@ -56,7 +56,7 @@ def test_everything_of_segment(finished, tmp_path):
     assert set(np.unique(labels)) == {0, 1, 5}, "numbers are colours"
     assert ((labels == 1) == (shown == 1)).all() and ((labels == 5) == (shown == 2)).all()
     score = np.asarray(Image.open(io.BytesIO(files[f"{root}/{root}_scores/00004_5.png"])))
-    assert set(np.unique(score)) == {0, 230} and ((score > 0) == (labels == 5)).all()
+    assert set(np.unique(score)) == {0, 242} and ((score > 0) == (labels == 5)).all()
     assert json.loads(files[f"{root}/objects.json"]) == [
         {"id": 1, "name": "ball"},
         {"id": 5, "name": "cube"},

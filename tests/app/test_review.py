@@ -10,9 +10,10 @@ from segspn.app.review import Look, doubt, doubts, look
     ("now", "before", "why"),
     [
         (Look(0.1, 0.95, False), Look(0.1, 0.95, False), None),
-        (Look(0.1, 0.6, False), Look(0.1, 0.95, False), "unsure"),
-        (Look(0.2, 0.95, False), Look(0.1, 0.95, False), "grew suddenly"),
-        (Look(0.05, 0.95, False), Look(0.1, 0.95, False), "shrank suddenly"),
+        (Look(0.1, 0.91, False), Look(0.1, 0.95, False), "unsure"),
+        (Look(0.12, 0.95, False), Look(0.1, 0.95, False), None),
+        (Look(0.14, 0.95, False), Look(0.1, 0.95, False), "grew suddenly"),
+        (Look(0.07, 0.95, False), Look(0.1, 0.95, False), "shrank suddenly"),
         (Look(0.0, 0.0, False), Look(0.1, 0.95, False), "lost"),
         (Look(0.0, 0.0, False), Look(0.0, 0.0, False), None),
         (Look(0.1, 0.95, False), Look(0.0, 0.0, False), "appeared"),
@@ -36,6 +37,6 @@ def test_look_measures_size_and_certainty():
 
 
 def test_doubts_of_frames():
-    steady, small = Look(0.1, 0.9, False), Look(0.02, 0.9, False)
+    steady, small = Look(0.1, 0.95, False), Look(0.02, 0.95, False)
     looks = {0: {1: steady, 2: steady}, 1: {1: steady, 2: small}, 2: {1: steady, 2: small}}
     assert doubts(looks, range(4)) == {1: {2: "shrank suddenly"}}

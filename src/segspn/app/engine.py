@@ -57,15 +57,12 @@ class Tracker(Protocol):
 
 
 class Engine(Protocol):
-    """Makes trackers, and masks from prompts; whoever calls either holds ``turns``.
-
-    ``threshold``: least score of a labelled pixel.
-    """
+    """Makes trackers, and masks from prompts; whoever uses either holds ``turns``."""
 
     turns: Turns
 
-    @property
-    def threshold(self) -> float: ...
+    def warm(self) -> None:
+        """Do once what would make the first answer slow."""
 
     def tracker(self) -> Tracker: ...
 
@@ -92,9 +89,12 @@ class Networks:
             self._loaded = Segmenter(self._preset, self._device)
         return self._loaded
 
-    @property
-    def threshold(self) -> float:
-        return self.load().preset.threshold
+    def warm(self) -> None:
+        """Load the nets of prompts, compile the SPN's loops."""
+        blank = np.zeros((64, 64, 3), np.uint8)
+        with self.turns:
+            self.mask(blank, Prompt((16.0, 16.0, 48.0, 48.0)), None)
+            self._look = None
 
     def tracker(self) -> Tracker:
         return _Follower(self.load())

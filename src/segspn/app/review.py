@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-UNSURE = 0.8
-"""Mean score inside a mask below which a result is doubtful."""
+UNSURE = 0.92
+"""Mean score inside a mask below which a result is doubtful; see benchmarks/doubts.py."""
 
-JUMP = 1.6
+JUMP = 1.3
 """Factor between the areas of one frame and the one before from which on a result is doubtful."""
 
 # Share of the frame below which sizes jump by chance.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,8 +52,12 @@ def serve(
             webbrowser.open(address)
         app = make_server(Tabs(engine, video, max_side), access, max_upload)
         config = uvicorn.Config(app, log_level="warning", server_header=False)
+        # While the user opens a video. Joined, since nets must not outlive the interpreter.
+        warming = threading.Thread(target=engine.warm)
+        warming.start()
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[bound])
+        warming.join()
 
 
 def _bound(host: str, port: int | None) -> socket.socket:

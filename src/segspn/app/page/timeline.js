@@ -95,8 +95,8 @@ export class Timeline {
         const seen = facts.objects[object.id];
         if (!seen) continue;
         const tall = most ? Math.max(seen[0] > 0 ? 1.5 : 0, (seen[0] / most) * (ROW - 5)) : 0;
-        // Confidence of 0.6 and less is as pale as it gets.
-        context.fillStyle = `rgb(${r} ${g} ${b} / ${0.25 + 0.75 * Math.min(1, Math.max(0, (seen[1] - 0.6) / 0.35))})`;
+        // Doubt begins at 0.92; 0.85 and less is as pale as it gets.
+        context.fillStyle = `rgb(${r} ${g} ${b} / ${0.25 + 0.75 * Math.min(1, Math.max(0, (seen[1] - 0.85) / 0.1))})`;
         context.fillRect(x(frame), bottom - tall, Math.max(1, step - (step > 4 ? 1 : 0)), tall);
         if (facts.doubts[object.id]) {
           context.fillStyle = ink("--warn");
