@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import pytest
 from pages import Page
 
@@ -58,3 +61,19 @@ def test_opening_another_video_removes_the_files_of_the_one_before(engine, clip,
     assert len(kept) == 2 and kept[0].startswith("masks-") and kept[1] == path.name
     tabs.close()
     assert clip.exists(), "what was given is not the app's to remove"
+
+
+def test_news_from_long_ago_is_everything(engine, clip, monkeypatch):
+    monkeypatch.setattr("segspn.app.tabs._MOST_NEWS", 3)
+    tabs = Tabs(engine, str(clip))
+    tab = tabs.new()
+    project = tab.require_open().project
+    project.add()
+    project.paint(0, 1, np.ones((48, 64), bool), on=True)
+    tab.start_run(0, "forward")
+    while tab.running:
+        time.sleep(0.005)
+    assert sorted(tab.news(tab.told()["cursor"] - 2)["frames"]) == [10, 11]
+    assert sorted(tab.news(0)["frames"]) == list(range(12))
+    assert tab.news(tab.told()["cursor"])["frames"] == {}
+    tabs.close()

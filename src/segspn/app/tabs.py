@@ -28,7 +28,7 @@ from segspn.video import open_source
 MOST_TABS = 8
 # A page tells every half minute that it is there.
 _GONE_AFTER = 300.0
-_LIMIT_OF_NEWS = 200_000
+_MOST_NEWS = 10_000
 
 
 class Busy(Exception):
@@ -71,7 +71,7 @@ class Tab:
         self._job: Background | None = None
         self._opens = 0
         self._masks: Path | None = None
-        self._news: deque[int] = deque(maxlen=_LIMIT_OF_NEWS)
+        self._news: deque[tuple[int, int]] = deque(maxlen=_MOST_NEWS)  # (number, frame)
         self._told = 0
         if given is not None:
             self.open(given, video_name(given))
@@ -197,7 +197,7 @@ class Tab:
         opened = self.opened
         if opened is None:
             return {"video": None, "job": None}
-        source = opened.clip.source
+        source, cursor = opened.clip.source, self._told
         return {
             "video": {
                 "name": opened.name,
@@ -208,7 +208,7 @@ class Tab:
                 "number": self._opens,
             },
             **self.changed(sorted(opened.project.looks)),
-            "cursor": self._told,
+            "cursor": cursor,
         }
 
     def changed(self, frames: Iterable[int]) -> dict[str, Any]:
@@ -238,9 +238,13 @@ class Tab:
 
     def news(self, cursor: int) -> dict[str, Any]:
         """What changed by running since ``cursor``, and the next one."""
-        told = self._told
-        behind = min(max(0, told - cursor), len(self._news))
-        frames = list(self._news)[-behind:] if behind else []
+        told, news = self._told, list(self._news)  # in this order: what comes between is told twice
+        if cursor >= told:
+            frames: list[int] = []
+        elif news and news[0][0] <= cursor + 1:
+            frames = [frame for number, frame in news if number > cursor]
+        else:  # too long ago
+            frames = sorted(self.require_open().project.looks)
         return {**self.changed(frames), "cursor": told}
 
     def close(self) -> None:
@@ -275,7 +279,7 @@ class Tab:
         self._masks = folder
 
     def _news_of(self, frame: int) -> None:
-        self._news.append(frame)
+        self._news.append((self._told + 1, frame))
         self._told += 1
 
 
