@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from segspn.backbone import efficientnet_lite0
 from segspn.backbone.efficientnet_lite0 import EfficientNetLite0, convert_pypi_state
 from segspn.weights import load_weights
 
@@ -39,6 +40,19 @@ def test_fused_equals_unfused(plain: EfficientNetLite0, image: torch.Tensor) -> 
     wanted = plain(image)
     for stride, x in fused(image).items():
         assert (x - wanted[stride]).abs().max() <= 1e-4 * wanted[stride].abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("band", [1, 20_000])
+def test_bands_equal_the_whole(
+    plain: EfficientNetLite0, image: torch.Tensor, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bands of one row each, and of several."""
+    wanted = plain(image)
+    monkeypatch.setattr(efficientnet_lite0, "_BAND", band)
+    for stride, x in plain(image).items():
+        assert x.shape == wanted[stride].shape
+        assert (x - wanted[stride]).abs().max() <= 1e-5 * wanted[stride].abs().max()
 
 
 def test_shipped_weights_are_the_pypi_packages(plain: EfficientNetLite0) -> None:

@@ -17,6 +17,13 @@ def test_frames_are_padded_by_their_edges_and_cropped_again() -> None:
     assert frame.crop(torch.zeros(2, 16, 16), stride=4).shape == (2, 9, 13)
 
 
+def test_views_and_frames_that_need_no_padding_are_read_alike() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    image = Frame(pixels, CPU).image
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(Frame(pixels[:, ::-1], CPU).image, image.flip(3))
+
+
 def test_once_makes_a_thing_once() -> None:
     frame = Frame(np.zeros((32, 32, 3), np.uint8), CPU)
     made: list[int] = []

@@ -6,7 +6,7 @@ squeeze-and-excitation, which is what makes it quick on a plain CPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ _STAGES = (
 # Index of the last block at each stride: the features that are handed out.
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 _BN_EPS = 1e-3  # the TensorFlow original's
+_BAND = 2**21  # values of expanded maps at a time: 8 MB
 
 
 class SameConv(nn.Conv2d):
@@ -34,15 +35,23 @@ class SameConv(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        pads: list[int] = []
-        for size, k, s in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((-(-size // s) - 1) * s + k - size, 0)
-            pads += [total // 2, total - total // 2]
-        if pads[0] == pads[1] and pads[2] == pads[3]:
-            return F.conv2d(
-                x, self.weight, self.bias, self.stride, (pads[2], pads[0]), 1, self.groups
-            )
-        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, 1, self.groups)
+        return self.padded(x, self.pads(x.shape[-2:]))
+
+    def pads(self, size: Sequence[int]) -> tuple[int, int, int, int]:
+        """Zeros to the left, right, top and bottom of an input of size ``(H, W)``."""
+        out: list[int] = []
+        for n, k, s in zip(size[::-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max((-(-n // s) - 1) * s + k - n, 0)
+            out += [total // 2, total - total // 2]
+        return out[0], out[1], out[2], out[3]
+
+    def padded(self, x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+        """The convolution with these ``pads`` in place of those of the size of ``x``."""
+        left, right, top, bottom = pads
+        around = (top, left)
+        if left != right or top != bottom:
+            x, around = F.pad(x, pads), (0, 0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, around, 1, self.groups)
 
 
 class ConvBN(nn.Sequential):
@@ -86,8 +95,52 @@ class Block(nn.Module):
         self.residual = stride == 1 and cin == cout
 
     def forward(self, x: Tensor) -> Tensor:
+        rows = self._rows(x)
+        if rows < x.shape[-2] and not (self.training or torch.is_grad_enabled()):
+            return self._in_bands(x, rows)
         y = self.layers(x)
         return x + y if self.residual else y
+
+    def _rows(self, x: Tensor) -> int:
+        """Rows of the output of ``x`` in a band; those of ``x`` where all of it fits into one."""
+        conv = self._depthwise[0]
+        assert isinstance(conv, SameConv)
+        line = len(x) * conv.in_channels * x.shape[-1]
+        if x.device.type != "cpu" or line * x.shape[-2] <= _BAND:
+            return x.shape[-2]
+        return max(1, _BAND // (line * conv.stride[0]))
+
+    def _in_bands(self, x: Tensor, rows: int) -> Tensor:
+        """The same, ``rows`` of the output at a time.
+
+        The expanded maps of the first blocks are tens of megabytes, which the allocator returns to
+        the system each time: the pages of a band stay in use, and partly in the cache.
+        """
+        expand = self.layers[:-2]
+        conv, *rest = *self._depthwise, self.layers[-1]
+        assert isinstance(conv, SameConv)
+        height = x.shape[-2]
+        kernel, stride = conv.kernel_size[0], conv.stride[0]
+        left, right, above, _ = conv.pads(x.shape[-2:])
+        bands = []
+        count = -(-height // stride)
+        for first in range(0, count, rows):
+            last = min(count, first + rows)
+            top, bottom = first * stride - above, (last - 1) * stride - above + kernel
+            y = expand(x[:, :, max(0, top) : bottom])
+            y = conv.padded(y, (left, right, max(0, -top), max(0, bottom - height)))
+            for layer in rest:
+                y = layer(y)
+            if self.residual:
+                y += x[:, :, first:last]
+            bands.append(y)
+        return torch.cat(bands, 2)
+
+    @property
+    def _depthwise(self) -> ConvBN:
+        layer = self.layers[-2]
+        assert isinstance(layer, ConvBN)
+        return layer
 
 
 class EfficientNetLite0(nn.Module):

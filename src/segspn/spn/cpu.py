@@ -25,7 +25,6 @@ import torch
 
 from segspn.spn.kernels import (
     ALL,
-    LINES,
     MAX,
     MEAN,
     backward_direction,
@@ -34,6 +33,11 @@ from segspn.spn.kernels import (
     winners,
 )
 
+ROWS = 16  # lines of a tile
+# The columns of one are reached through as many pages of memory as it has rows. Twice a cache line
+# halves the misses in the tables of pages (and columns seldom start at a cache line); four times fills
+# the second-level cache.
+COLUMNS = 32
 BLOCK = 16  # maps propagated together at most, for each tile of gates
 BLOCK_BYTES = 8 << 20  # and in the backward, which has far more of them at hand
 SMALL = 1 << 14  # values below which waking another thread costs more than it saves
@@ -95,11 +99,11 @@ def _forward_part(
     x: Any, gates: Any, target: Any, p: int, parts: int, mode: int, normalise: bool
 ) -> None:
     """The directions of part p, merged into `target`."""
-    tiles = _scratch(x, 6)
-    carry = np.empty((len(x), tiles.shape[2]), x.dtype)
     # the vertical direction first: it writes the map without a detour
     for d in range(p + 4 - parts, -1, -parts):
         start = d + parts > 3
+        tiles = _scratch(x, 6, d)
+        carry = np.empty((len(x), tiles.shape[2]), x.dtype)
         forward_direction(x, gates[d], target, d, start, mode, normalise, tiles[:3], *tiles[3:], carry)
 
 
@@ -107,9 +111,11 @@ def _threads(x: Any) -> int:
     return 1 if x.size < SMALL else torch.get_num_threads()
 
 
-def _scratch(x: Any, tiles: int) -> Any:
-    length = max(x.shape[-2:]) // 16 * 16 + 16
-    return np.empty((tiles, LINES, length), x.dtype)
+def _scratch(x: Any, tiles: int, d: int) -> Any:
+    """Tiles (tiles, lines, length) for direction d of the maps x (N, H, W)."""
+    horizontal = d < 2
+    length = x.shape[-2 if horizontal else -1] // 16 * 16 + 16
+    return np.empty((tiles, COLUMNS if horizontal else ROWS, length), x.dtype)
 
 
 _pool: ThreadPoolExecutor | None = None
@@ -212,10 +218,10 @@ class _Back:
         winners(self.winners, self.results)
 
     def back(self, p: int) -> None:
-        tiles = _scratch(self.x, 16)
-        carry = np.empty((len(self.x), tiles.shape[2]), self.x.dtype)
         dx = self.dx if p == 0 else self.maps[p - 1]
         for d in range(p + 4 - self.parts, -1, -self.parts):
+            tiles = _scratch(self.x, 16, d)
+            carry = np.empty((len(self.x), tiles.shape[2]), self.x.dtype)
             backward_direction(
                 self.grad[d if self.mode == ALL else 0],
                 self.x,

@@ -3,8 +3,8 @@
 The equations are those of :mod:`segspn.spn.reference`. What makes them fast:
 
 - Every scan walks lines that are contiguous in memory, so that SIMD runs along the line. For the
-  horizontal directions a line is a column: a tile of `LINES` columns is transposed into scratch
-  that stays in the second-level cache, scanned there, and the result is transposed back.
+  horizontal directions a line is a column: a tile of columns is transposed into scratch
+  that stays in the second-level cache, scanned there in place, and the result is transposed back.
 - Gates are read once for a block of maps, and normalised on the way. One map alone normalises
   inside the scan itself; more maps share a tile of normalised gates.
 - Inner loops have one store stream each: with more, LLVM gives up proving that they don't overlap,
@@ -27,7 +27,6 @@ from segspn.spn.transpose import (
     transpose_max,
 )
 
-LINES = 16  # lines of a tile: a cache line of float32 when columns are transposed
 MAX, MEAN, ALL = 0, 1, 2
 
 # No "fast" beyond fused multiply-add: NaN and infinity in the input must come out.
@@ -94,14 +93,14 @@ def _merge(out, r, line, q, length, mode):
 
 
 @_line_jit
-def _ahead(n, count, maps, step, columns):
+def _ahead(n, count, maps, step, columns, lines):
     """How far from a tile of map n the one is that should be fetched meanwhile: the same tile of
     the next map, after the last the next tile of the first; with one map, the next tile but one.
     In elements: maps are contiguous, so that a column beyond the map is a row further on."""
     _, height, width = maps.shape
     if count == 1:
-        return 2 * step * (LINES if columns else width)
-    tile = step * LINES * (1 if columns else width)
+        return 2 * step * (lines if columns else width)
+    tile = step * lines * (1 if columns else width)
     return height * width if n + 1 < count else tile - n * height * width
 
 
@@ -118,15 +117,17 @@ def _columns(tile, source, first, count, height, width, ahead):
     """tile[i, r] = source[r, first + i]; columns outside the map are left alone. What is
     `ahead` columns further on is fetched meanwhile."""
     square = 64 // tile.itemsize
-    whole = height // square * square
-    if first >= 0 and first + LINES <= width and count == LINES:
-        for r in range(0, whole, square):
-            for i in range(0, LINES, square):
-                transpose_load(tile, i, r, source, r, first + i, ahead)
-    else:
-        whole = 0
-    for r in range(whole, height):
-        for i in range(max(0, -first), min(count, width - first)):
+    low, high = max(0, -first), min(count, width - first)
+    whole = (high - low) // square * square
+    down = height // square * square
+    for r in range(0, down, square):
+        for i in range(low, low + whole, square):
+            transpose_load(tile, i, r, source, r, first + i, ahead)
+        for s in range(r, r + square):
+            for i in range(low + whole, high):
+                tile[i, s] = source[s, first + i]
+    for r in range(down, height):
+        for i in range(low, high):
             tile[i, r] = source[r, first + i]
 
 
@@ -134,17 +135,18 @@ def _columns(tile, source, first, count, height, width, ahead):
 def _columns_back(target, tile, first, count, height, start, mode, ahead):
     """The inverse of `_columns`; merges into what is there unless `start`."""
     square = 64 // tile.itemsize
-    whole = height // square * square if count == LINES else 0
-    for r in range(0, whole, square):
-        for i in range(0, LINES, square):
+    whole = count // square * square
+    down = height // square * square
+    for r in range(0, down, square):
+        for i in range(0, whole, square):
             if start:
                 transpose_copy(target, r, first + i, tile, i, r, ahead)
             elif mode == MAX:
                 transpose_max(target, r, first + i, tile, i, r, ahead)
             else:
                 transpose_add(target, r, first + i, tile, i, r, ahead)
-    for r in range(whole, height):
-        for i in range(count):
+    for r in range(height):
+        for i in range(whole if r < down else 0, count):
             u, v = target[r, first + i], tile[i, r]
             if start:
                 target[r, first + i] = v
@@ -156,13 +158,14 @@ def _columns_back(target, tile, first, count, height, start, mode, ahead):
 
 @_jit
 def _gates(tile, factor, gates, first, count, horizontal, normalise, step):
-    """The gates (3, H, W) of `count` lines into `tile` (3, LINES, ..); if `normalise`, times
+    """The gates (3, H, W) of `count` lines into `tile` (3, lines, ..); if `normalise`, times
     `factor` = 1 / max(1, s), which is negative where s < 1, so that the backward can tell."""
     _, height, width = gates.shape
     length = height if horizontal else width
     for j in range(3):
         if horizontal:
-            _columns(tile[j], gates[j], first, count, height, width, _ahead(0, 1, gates, step, True))
+            ahead = _ahead(0, 1, gates, step, True, len(factor))
+            _columns(tile[j], gates[j], first, count, height, width, ahead)
         else:
             for i in range(count):
                 _copy(tile[j], i, gates[j], first + i, length)
@@ -186,41 +189,50 @@ def forward_direction(x, gates, out, d, start, mode, normalise, g_tile, s_tile, 
     count, height, width = x.shape
     horizontal = d < 2
     lines, length = (width, height) if horizontal else (height, width)
-    step = 1 if d % 2 == 0 else -1
-    tiles = (lines + LINES - 1) // LINES
+    step, most = 1 if d % 2 == 0 else -1, len(x_tile)
+    tiles = (lines + most - 1) // most
     shared = normalise and count > 1
     for k in range(tiles):
-        first = (k if step == 1 else tiles - 1 - k) * LINES
-        size = min(LINES, lines - first)
+        first = (k if step == 1 else tiles - 1 - k) * most
+        size = min(most, lines - first)
         g, g_row = gates, first
         if horizontal or shared:
             _gates(g_tile, s_tile, gates, first, size, horizontal, shared, step)
             g, g_row = g_tile, 0
         for n in range(count):
-            ahead = _ahead(n, count, x, step, horizontal)
-            xs, x_row, h, h_row = x[n], first, out[n], first
+            ahead = _ahead(n, count, x, step, horizontal, most)
+            xs, h, h_row = x[n], out[n], first
             if horizontal:
                 _columns(x_tile, xs, first, size, height, width, ahead)
-                xs, x_row = x_tile, 0
-            if horizontal or not start:
+                h, h_row = x_tile, 0
+            elif not start:
                 h, h_row = h_tile, 0
+            fused = normalise and not shared
             for i in range(size):
                 m = i if step == 1 else size - 1 - i
-                if not horizontal and (count > 1 or step == -1):
+                if horizontal:  # two lines of h, which stay in the first-level cache
+                    q = m % 2
+                    if i > 0:
+                        _line(h_tile, q, x_tile, m, h_tile, 1 - q, g_tile, m, length, fused)
+                    elif k > 0:
+                        _line(h_tile, q, x_tile, m, carry, n, g_tile, m, length, fused)
+                    else:
+                        _copy(h_tile, q, x_tile, m, length)
+                    _copy(x_tile, m, h_tile, q, length)
+                    continue
+                if count > 1 or step == -1:
                     _fetch_line(x[n], first + m, ahead)
                     _fetch_line(out[n], first + m, ahead)
                     if not shared:
                         for j in range(3):
                             _fetch_line(gates[j], first + m, ahead)
                 if k == 0 and i == 0:
-                    _copy(h, h_row + m, xs, x_row + m, length)
+                    _copy(h, h_row + m, xs, first + m, length)
                 elif i == 0:
-                    fused = normalise and not shared
-                    _line(h, h_row + m, xs, x_row + m, carry, n, g, g_row + m, length, fused)
+                    _line(h, h_row + m, xs, first + m, carry, n, g, g_row + m, length, fused)
                 else:
-                    fused = normalise and not shared
                     q = h_row + m - step
-                    _line(h, h_row + m, xs, x_row + m, h, q, g, g_row + m, length, fused)
+                    _line(h, h_row + m, xs, first + m, h, q, g, g_row + m, length, fused)
             _copy(carry, n, h, h_row + (size - 1 if step == 1 else 0), length)
             if horizontal:
                 _columns_back(out[n], h, first, size, height, start, mode, ahead)
@@ -328,19 +340,19 @@ def backward_direction(
     count, height, width = x.shape
     horizontal = d < 2
     lines, length = (width, height) if horizontal else (height, width)
-    step = 1 if d % 2 == 0 else -1
-    tiles = (lines + LINES - 1) // LINES
+    step, most = 1 if d % 2 == 0 else -1, floats.shape[1]
+    tiles = (lines + most - 1) // most
     g, dg = floats[0:3], floats[3:6]
     factor, x_tile, h_tile, y_tile = floats[6], floats[7], floats[8], floats[9]
     w_tile, e_tile, dx_tile, after = floats[10], floats[11], floats[12], floats[13:16]
     zero, scale = x.dtype.type(0), x.dtype.type(0.25 if mode == MEAN else 1)
     for k in range(tiles):
-        first = (tiles - 1 - k if step == 1 else k) * LINES
-        size = min(LINES, lines - first)
+        first = (tiles - 1 - k if step == 1 else k) * most
+        size = min(most, lines - first)
         _gates(g, factor, gates, first, size, horizontal, normalise, -step)
         dg[:] = zero
         for n in range(count):
-            ahead = _ahead(n, count, x, -step, horizontal)
+            ahead = _ahead(n, count, x, -step, horizontal, most)
             xs, hs, dy, won, row, h_row = x[n], h[n], grad[n], winner[n], first, first - step
             if horizontal:
                 _columns(x_tile, xs, first, size, height, width, ahead)
@@ -368,9 +380,8 @@ def backward_direction(
         if normalise:
             _through_norm(dg, g, factor, dx_tile, size, length)
         for j in range(3):
-            _lines_back(
-                dgates[j], dg[j], first, size, horizontal, not add, _ahead(0, 1, gates, -step, True)
-            )
+            ahead = _ahead(0, 1, gates, -step, True, most)
+            _lines_back(dgates[j], dg[j], first, size, horizontal, not add, ahead)
 
 
 @_jit

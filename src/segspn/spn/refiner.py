@@ -194,9 +194,16 @@ class SpnRefiner(nn.Module):
         small = F.interpolate(scores[None], size=frame.size, mode="area")
         refined = self.refine(frame, pad(small)[0], memory)[None]
         changed = ((refined > 0.5) != (small > 0.5)).float()
-        changed = F.interpolate(F.max_pool2d(changed, 3, 1, 1), size=size)
-        refined = F.interpolate(refined, size=size, mode="bilinear", align_corners=False)
-        return torch.where(changed[0] > 0, refined[0], scores)
+        changed = F.max_pool2d(changed, 3, 1, 1)
+        out = scores.clone()
+        for k, kept in enumerate(out):  # one after the other: at full size a map takes megabytes
+            if changed[0, k].any():
+                where = F.interpolate(changed[:, k : k + 1], size=size)[0, 0] > 0
+                new = F.interpolate(
+                    refined[:, k : k + 1], size=size, mode="bilinear", align_corners=False
+                )
+                torch.where(where, new[0, 0], kept, out=kept)
+        return out
 
     def refine_pixels(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """The same from arrays: uint8 RGB ``(H, W, 3)`` and float32 ``(N, H, W)`` in 0..1."""

@@ -42,17 +42,30 @@ def overlay(
     ``frame`` uint8 (H, W, 3) RGB; ``labels`` integers (H, W) in 0..65535; ``alpha`` 0..1, the
     strength of the tint; ``contour`` draws each object's edge in its full colour.
     """
+    picture = frame.copy()
+    width = max(1, round(min(labels.shape) / 300))
+    x, y, box_width, box_height = cv2.boundingRect((labels > 0).view(np.uint8))
+    # Nothing changes beyond the box and a rim of a pixel; edges look `width` pixels far.
+    top, left = max(0, y - width - 1), max(0, x - width - 1)
+    box = (slice(top, y + box_height + width + 1), slice(left, x + box_width + width + 1))
+    if box_width:
+        _tint(picture[box], labels[box], ids, alpha, width if contour else 0)
+    return picture
+
+
+def _tint(
+    picture: np.ndarray, labels: np.ndarray, ids: Iterable[int], alpha: float, width: int
+) -> None:
+    """Tint objects in place and draw their contours, ``width`` pixels wide; 0 for none."""
     shown, colours = _paint(labels, ids)
-    tinted = cv2.addWeighted(frame, 1 - alpha, colours, alpha, 0)
-    picture = np.where((shown > 0)[..., None], tinted, frame)
-    if contour:
-        width = max(1, round(min(labels.shape) / 300))
+    inside = shown > 0
+    picture[inside] = cv2.addWeighted(picture, 1 - alpha, colours, alpha, 0)[inside]
+    if width:
         edge = _inner_edge(shown, width)
         picture[edge] = colours[edge] + (255 - colours[edge]) // 4
         # A dark line outside makes the contour crisp over footage of the object's own colour.
-        rim = (cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & (shown == 0)
+        rim = (cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~inside
         picture[rim] //= 3
-    return picture
 
 
 def cutout(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
