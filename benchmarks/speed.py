@@ -84,7 +84,7 @@ def run_preset(preset: str, clip: Clip, frames: int) -> Figures:
     session = Segmenter(preset, "cpu").session()
     load = time.perf_counter() - begun
     started = time.perf_counter()
-    fit = session.annotate(clip.frame(0), clip.labels).timings["fit"]
+    fit = session.begin(clip.frame(0), clip.labels).timings["fit"]
     steps, stages = [], dict[str, list[float]]()
     with tempfile.TemporaryDirectory(prefix="segspn-speed-") as folder:
         for i in range(1, frames):

@@ -2,9 +2,9 @@
 
     python examples/correct_midway.py [--frames 12] [--out midway]
 
-Follows the rabbit of the example clip from a box; some frames later the mask is corrected with a click, the
-stone blocks on the right are added with a box and the session goes on, forward from there and back to the
-first frame. Leaves the overlays as PNG files.
+Follows the rabbit of the example clip from a box; some frames later the mask is corrected with a click,
+the stone blocks on the right are added with a box, and the session goes on: forward from there and back
+to the first frame. Leaves the overlays as PNG files.
 """
 
 from __future__ import annotations

@@ -6,28 +6,37 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from segspn.cli import app
 from segspn.pipeline import Segmenter
 from segspn.watch import Watch, WatchServer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def drawn(count: int) -> Iterator[np.ndarray]:
+    """Frames of a blue disc that moves over grey."""
+    for k in range(count):
+        frame = np.full((96, 128, 3), 110, np.uint8)
+        cv2.circle(frame, (50 + 2 * k, 45), 22, (30, 60, 210), -1)
+        yield frame
+
+
 class Source:
-    """A blue disc that moves over grey, one frame for each time that it is allowed to."""
+    """The disc, one frame for each time that it is allowed to."""
 
     def __init__(self, count: int) -> None:
         self.count, self.allowed = count, threading.Semaphore(0)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for k in range(self.count):
+        for frame in drawn(self.count):
             assert self.allowed.acquire(timeout=60)
-            frame = np.full((96, 128, 3), 110, np.uint8)
-            cv2.circle(frame, (50 + 2 * k, 45), 22, (30, 60, 210), -1)
             yield frame
 
 
@@ -104,3 +113,19 @@ def test_the_page_is_for_this_machine_alone(server: WatchServer) -> None:
     assert ask(server, "POST", "/clear", body="null", headers={"Content-Type": "text/plain"})[0] == 415
     for wrong in ([0, 0, 1], [0, 0, 1, 2], ["0", 0, 1, 1], {"a": 1}):
         assert post(server, "/box", wrong) == 400
+
+
+def test_the_command_with_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for k, frame in enumerate(drawn(3)):
+        cv2.imwrite(str(frames / f"{k:05d}.png"), frame[..., ::-1])
+    result = CliRunner().invoke(app, ["watch", str(frames), "--box", "28,23,72,67", "--port", "0"])
+    assert result.exit_code == 0, result.output
+    assert "at http://127.0.0.1:" in result.output and "frames shown" in result.output
+    for arguments, told in (
+        ([str(frames), "--box", "1,2,3"], "--box 1,2,3 is not x0,y0,x1,y1 in pixels"),
+        (["nowhere.mp4"], "nowhere.mp4 does not exist"),
+    ):
+        wrong = CliRunner().invoke(app, ["watch", *arguments])
+        assert wrong.exit_code == 2 and told in wrong.output + capfd.readouterr().err

@@ -20,6 +20,7 @@ from segspn.weights import load_weights
 
 SIDE = 256  # longest side of a window as the net sees it, in pixels
 AROUND = 1.5  # a window's sides, beside those of what is meant
+ZOOMS = (0.5, 0.25)  # sides of the windows about a click, as shares of the image's longer side
 LEAST = 64  # pixels, of a window's sides
 SLACK = 0.04  # of a box's sides: how far an object may stick out of it
 _STRIDE = 4
@@ -97,12 +98,10 @@ class Look:
             x0, y0, x1, y1 = prompts.box
             meant[y0:y1, x0:x1] = True
         elif scores is None or not (scores > 0.5).any():
-            # Clicks do not tell how large a thing is: the whole image comes first.
-            scores = self._see((0, 0, size[1], size[0]), *marked, scores)
+            # Clicks and strokes do not tell how large a thing is: several windows are tried.
+            tried = [(w, self._see(w, *marked, scores)) for w in _about(positive)]
+            scores = max(tried, key=lambda pair: _certainty(*pair))[1]
             meant = positive | (scores > 0.5)
-            if not (scores > 0.5).any():
-                reach = max(size) // 8
-                meant = cv2.dilate(positive.astype(np.uint8), np.ones((reach, reach))) > 0
         scores = self._see(_around(meant), *marked, scores)
         if self._frame is None:
             self._frame = look(self.pixels, self._prompter.device)
@@ -178,6 +177,38 @@ def _around(meant: np.ndarray) -> Window:
         centre = start + length / 2
         spans.append((max(0, int(centre - wanted / 2)), min(limit, int(centre + wanted / 2) + 1)))
     return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
+
+
+def _about(positive: np.ndarray) -> list[Window]:
+    """Windows of several sizes about the marks of bool ``(H, W)``; the first is the whole image."""
+    h, w = positive.shape
+    windows = [(0, 0, w, h)]
+    x, y, width, height = cv2.boundingRect(positive.astype(np.uint8))
+    for share in ZOOMS if width else ():
+        side = max(share * max(h, w), 2 * max(width, height), LEAST)
+        if side >= max(h, w):
+            continue
+        x0 = int(np.clip(x + width / 2 - side / 2, 0, max(0, w - side)))
+        y0 = int(np.clip(y + height / 2 - side / 2, 0, max(0, h - side)))
+        windows.append((x0, y0, min(w, x0 + int(side)), min(h, y0 + int(side))))
+    return list(dict.fromkeys(windows))
+
+
+def _certainty(window: Window, scores: np.ndarray) -> float:
+    """How much an answer, float32 ``(H, W)``, looks like that of a net which sees one whole thing.
+
+    What it is sure of as a share of what it thinks possible (as in SAM's stability score, Kirillov et
+    al. 2023), less the share of the window's border, where that is not the image's, that it covers.
+    """
+    possible = scores > 0.25
+    if not possible.any():
+        return -1.0
+    h, w = scores.shape
+    x0, y0, x1, y1 = window
+    inside = scores[y0:y1, x0:x1] > 0.5
+    sides = ((y0 > 0, inside[0]), (y1 < h, inside[-1]), (x0 > 0, inside[:, 0]), (x1 < w, inside[:, -1]))
+    cut = [float(side.mean()) for inner, side in sides if inner]
+    return float((scores > 0.75).sum() / possible.sum()) - max(cut, default=0.0)
 
 
 def _inside(box: Window, positive: np.ndarray) -> np.ndarray:

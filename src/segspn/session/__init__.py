@@ -1,7 +1,9 @@
-"""What a session keeps beside its stages: frames to go back to, what a person has marked, files."""
+"""A session: one video, frame by frame, annotated and corrected at any moment.
 
-from segspn.session.files import read_state, write_state
-from segspn.session.frames import Kept, State, chosen_shots
-from segspn.session.marks import Marks, read_marks
+Beside the stages in order it keeps frames to go back to, what a person has marked, and files.
+"""
 
-__all__ = ["Kept", "Marks", "State", "chosen_shots", "read_marks", "read_state", "write_state"]
+from segspn.session.session import Session
+from segspn.session.stages import Result, Stages
+
+__all__ = ["Result", "Session", "Stages"]
