@@ -150,6 +150,9 @@ def test_from_opening_a_clip_to_downloading_results(browser, address, clip, trut
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
     user = User(context.new_page(), shots)
     page, expect = user.page, sync_api.expect
+    # How long it takes on a busy machine is not what is tested.
+    expect.set_options(timeout=60_000)
+    context.set_default_timeout(90_000)
     page.goto(address)
     expect(page.get_by_role("button", name="Choose a video")).to_be_visible()
     user.shot("1-welcome")
