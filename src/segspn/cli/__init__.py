@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import segspn
+from segspn.cli.app import app_command
 from segspn.cli.evaluate import evaluate_app
 from segspn.cli.stage import stage_app
 from segspn.cli.train import train_app
@@ -85,6 +86,7 @@ def info() -> None:
 
 app.command()(segment)
 app.command()(refine)
+app.command("app")(app_command)
 app.command()(watch)
 app.add_typer(
     stage_app, name="stage", help="Run one stage alone, from files to files, on one video."
