@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segspn.data import Clip, ClipConfig, Stills, draw_clip
+from segspn.data import Clip, ClipConfig, DataConfig, Stills, draw_clip, open_data
 from segspn.data.layers import ThinPlate
 from segspn.errors import InputError
 
@@ -24,7 +24,7 @@ def write(root: Path, image: np.ndarray, mask: np.ndarray, count: int = 4) -> St
     for i in range(count):
         cv2.imwrite(str(root / f"s/images/{i}.jpg"), image)
         cv2.imwrite(str(root / f"s/masks/{i}.png"), mask)
-    return Stills(root, {"s": 1.0})
+    return open_data([DataConfig(root="s")], root)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """Synthetic clips from stills: objects move smoothly through a scene, with exact masks of each.
+Annotated videos give stills too, and clips as they are.
 
 The background is one still, moved by a camera; its own objects are the clip's (they move with it) or
 stay unlabelled. Objects cut out of other stills move over it by affine and thin-plate warps, leave and
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from segspn.data.footage import cut_footage
 from segspn.data.layers import Layer, ThinPlate, poses, sway
 from segspn.data.stills import Still, Stills
 from segspn.data.synthetic import SHARP, affine, jitter_colour, recolour, smooth_noise, translation
@@ -30,6 +32,7 @@ class ClipConfig:
     size: int = 256  # side of the square crop, pixels
     frames: int = 4
     objects: int = 3  # at most, labelled 1..K
+    real: float = 0.5  # probability that a clip of an annotated video is cut out of it
     paste: float = 0.7  # probability that the background's own objects are not the clip's
     slow: float = 0.004  # objects move by a speed between slow and fast, evenly in its logarithm
     fast: float = 0.08
@@ -74,9 +77,15 @@ def draw_clip(stills: Stills, rng: np.random.Generator, config: ClipConfig) -> C
 
     Raises InputError for unreadable stills, or when none of 30 draws shows an object in frame 0.
     """
+    c = config
     for _ in range(DRAWS):
-        scene = _Scene(stills, rng, config)
-        if scene.layers and scene.starts():
+        video = stills.draw_video(rng)
+        if len(video) > 1 and rng.random() < c.real:
+            cut = cut_footage(stills, video, rng, c.frames, c.size, c.objects, c.light)
+            if cut is not None and _shows_object(cut[1][0]):
+                return Clip(cut[0], _first_seen_first(cut[1]), exact=False)
+        scene = _Scene(stills, video[int(rng.integers(len(video)))], rng, config)
+        if scene.starts():
             return scene.render()
     raise InputError(
         f"no object covers {LEAST:.1%} of the first frame in {DRAWS} synthetic clips; "
@@ -87,13 +96,14 @@ def draw_clip(stills: Stills, rng: np.random.Generator, config: ClipConfig) -> C
 class _Scene:
     """Layers from back to front; ``count`` of them, or of the background's objects, are labelled."""
 
-    def __init__(self, stills: Stills, rng: np.random.Generator, config: ClipConfig) -> None:
+    def __init__(
+        self, stills: Stills, still: Still, rng: np.random.Generator, config: ClipConfig
+    ) -> None:
         self.stills, self.rng, self.config = stills, rng, config
         self.speed = config.size * np.exp(rng.uniform(np.log(config.slow), np.log(config.fast)))
         self.shutter = rng.uniform(0.2, 0.7) if rng.random() < config.blur else 0.0
         wanted = int(rng.integers(1, config.objects + 1))
-        still = stills.draw(rng)
-        image, mask = still.load()
+        image, mask = stills.load(still)
         own = object_ids(mask)
         labelled = rng.permutation(own)[: 0 if rng.random() < config.paste else wanted]
         lut = np.zeros(256, np.uint8)
@@ -124,9 +134,7 @@ class _Scene:
 
     def starts(self) -> bool:
         """Whether frame 0 shows an object."""
-        labels = self._compose(0)[1]
-        areas = np.bincount(labels.ravel())[1:]
-        return bool((areas >= LEAST * labels.size).any())
+        return _shows_object(self._compose(0)[1])
 
     def render(self) -> Clip:
         config, rng = self.config, self.rng
@@ -260,7 +268,7 @@ class _Scene:
 
     def _texture(self) -> _CutOut:
         rng, size = self.rng, self.config.size
-        image = self.stills.draw(rng).load()[0]
+        image = self.stills.load(self.stills.draw(rng))[0]
         h, w = (min(n, size) for n in image.shape[:2])
         y, x = (int(rng.integers(0, n - m + 1)) for n, m in zip(image.shape, (h, w), strict=False))
         alpha: np.ndarray = np.zeros((h, w), np.float32)
@@ -278,7 +286,7 @@ class _Scene:
         if rng.random() < 0.3:
             for _ in range(5):
                 still = self.stills.draw(rng)
-                image, mask = still.load()
+                image, mask = self.stills.load(still)
                 ids = rng.permutation(object_ids(mask))[:wanted]
                 if len(ids):
                     return [_CutOut.of(image, mask == i, still) for i in ids]
@@ -311,7 +319,7 @@ class _CutOut:
         """An object of a random still, of ``source`` where given; None when five have none."""
         for _ in range(5):
             still = stills.draw(rng, source)
-            image, mask = still.load()
+            image, mask = stills.load(still)
             ids = object_ids(mask)
             if len(ids):
                 return cls.of(image, mask == ids[rng.integers(len(ids))], still)
@@ -323,6 +331,11 @@ def object_ids(mask: np.ndarray, least: float = 0.01) -> np.ndarray:
     areas = np.bincount(mask.ravel(), minlength=256)
     areas[0] = 0
     return np.flatnonzero(areas >= max(1.0, least * mask.size))
+
+
+def _shows_object(labels: np.ndarray) -> bool:
+    areas = np.bincount(labels.ravel())[1:]
+    return bool((areas >= LEAST * labels.size).any())
 
 
 def _first_seen_first(labels: np.ndarray) -> np.ndarray:

@@ -124,12 +124,12 @@ class Scene:
         self.size, self.motion = size, motion
         for _ in range(20):
             still = stills.draw(rng)
-            image, mask = still.load()
+            image, mask = stills.load(still)
             labels = _relabel(mask, rng, most_objects, 0.01)
             if labels.any():
                 break
         if rng.random() < paste:
-            back, _ = stills.draw(rng).load()
+            back, _ = stills.load(stills.draw(rng))
             self.layers = [self._place(back, np.zeros(back.shape[:2], np.uint8), None, rng)]
             if trim and still.source not in SHARP:
                 labels = cv2.erode(labels, np.ones((3, 3), np.uint8))

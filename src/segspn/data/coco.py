@@ -1,0 +1,84 @@
+"""Stills from COCO's instances JSON: polygons and RLE become label maps when they are looked at."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from segspn.data.stills import Still
+from segspn.errors import InputError
+from segspn.tracks.rle import decode_rle
+
+MOST = 254  # objects of an image; COCO's most crowded has fewer
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """The ``segmentation`` entries of one image, largest object first; ``size`` (H, W) is the JSON's."""
+
+    name: str
+    size: tuple[int, int]
+    objects: tuple[Any, ...]
+
+    def __hash__(self) -> int:  # the entries are lists, which have none
+        return hash(self.name)
+
+    def draw(self, size: tuple[int, int]) -> np.ndarray:
+        """Ids uint8 ``(H, W)``, 1..N; a smaller object lies over a larger one that it is part of."""
+        if size != self.size:
+            raise InputError(
+                f"{self.name}: the JSON says {self.size[1]}x{self.size[0]}, the image is "
+                f"{size[1]}x{size[0]}; they must agree"
+            )
+        labels: np.ndarray = np.zeros(size, np.uint8)
+        for k, shape in enumerate(self.objects):
+            try:
+                labels[_mask(shape, size)] = k + 1
+            except (ValueError, TypeError, KeyError, cv2.error) as error:
+                raise InputError(f"{self.name}: damaged segmentation ({error})") from error
+        return labels
+
+
+def coco_stills(source: str, images: Path, annotations: Path) -> list[Still]:
+    """The images of ``annotations`` (COCO's instances format) that have objects, in the JSON's order.
+
+    Crowds (``iscrowd``) are background, as they are not one object. Raises InputError for a file that
+    is missing or no such JSON.
+    """
+    try:
+        loaded = json.loads(annotations.read_text(encoding="utf-8"))
+        sizes = {i["id"]: (i["file_name"], (i["height"], i["width"])) for i in loaded["images"]}
+        objects: dict[Any, list[tuple[float, Any]]] = {}
+        for a in loaded["annotations"]:
+            if not a.get("iscrowd") and a.get("segmentation"):
+                objects.setdefault(a["image_id"], []).append((a.get("area", 0), a["segmentation"]))
+    except OSError as error:
+        raise InputError(f"{annotations}: {error.strerror}; check the config's masks") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{annotations}: not COCO instances JSON ({error!r})") from error
+    stills = []
+    for key, (name, size) in sizes.items():
+        if key in objects:
+            shapes = [s for _, s in sorted(objects[key], key=lambda pair: -pair[0])][:MOST]
+            outlines = Outlines(f"{annotations}: {name}", size, tuple(shapes))
+            stills.append(Still(source, images / name, outlines))
+    if not stills:
+        raise InputError(f"{annotations}: no image in it has an object")
+    return stills
+
+
+def _mask(shape: Any, size: tuple[int, int]) -> np.ndarray:
+    """Bool ``(H, W)`` of polygons ``[[x, y, x, y, ...], ...]`` or RLE ``{"size", "counts"}``."""
+    if isinstance(shape, dict):
+        return decode_rle(shape["counts"], size)
+    drawn: np.ndarray = np.zeros(size, np.uint8)
+    for polygon in shape:
+        points = np.asarray(polygon, np.float64).reshape(-1, 2)
+        # COCO's corners are on the edges of pixels, cv2's on their centres.
+        cv2.fillPoly(drawn, [np.rint((points - 0.5) * 16).astype(np.int32)], 1, shift=4)
+    return drawn > 0
