@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import segspn
+from segspn.cli.convert import convert
 from segspn.cli.evaluate import evaluate_app
 from segspn.cli.stage import stage_app
 from segspn.cli.train import train_app
@@ -84,6 +85,7 @@ def info() -> None:
 
 app.command()(segment)
 app.command()(refine)
+app.command()(convert)
 app.add_typer(
     stage_app, name="stage", help="Run one stage alone, from files to files, on one video."
 )

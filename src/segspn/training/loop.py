@@ -113,12 +113,12 @@ def train(
         run.load(checkpoint, device)
     if processes.first:
         _drop_log_after(out / "log.jsonl", run.step)
-    parts, size = _own_parts(config, processes)
+    parts, _ = _own_parts(config, processes)
     example = [dataset[i] for i in range(min(4, config.batch))] if pictures else []
     board = Board(out, run.step, config.tensorboard and processes.first, pictures, example)
     last_save = time.monotonic()
     with CtrlC() as ctrl_c, _Report(out.name, config, run.step, processes.first) as report:
-        batches = _batches(dataset, config, run.step, parts, size)
+        batches = sample_batches(dataset, config, run.step, processes)
         try:
             while run.step < config.steps:
                 own = [next(batches) for _ in parts]
@@ -281,10 +281,11 @@ def _own_parts(config: LoopConfig, processes: Processes) -> tuple[range, int]:
     return range(processes.index * share, (processes.index + 1) * share), config.batch // parts
 
 
-def _batches(
-    dataset: Dataset[Any], config: LoopConfig, start: int, parts: range, size: int
+def sample_batches(
+    dataset: Dataset[Any], config: LoopConfig, start: int, processes: Processes
 ) -> Iterator[Any]:
-    """Step by step, the samples of this process's parts."""
+    """From step ``start`` on, the samples of this process's parts, part by part."""
+    parts, size = _own_parts(config, processes)
     firsts = (
         step * config.batch + part * size for step in range(start, config.steps) for part in parts
     )
