@@ -14,6 +14,7 @@ from segspn.data.stills import Still
 from segspn.errors import InputError
 from segspn.tracks.rle import decode_rle
 
+FINER = 4  # subdivisions of a pixel, for polygons
 MOST = 254  # objects of an image; COCO's most crowded has fewer
 
 
@@ -76,9 +77,19 @@ def _mask(shape: Any, size: tuple[int, int]) -> np.ndarray:
     """Bool ``(H, W)`` of polygons ``[[x, y, x, y, ...], ...]`` or RLE ``{"size", "counts"}``."""
     if isinstance(shape, dict):
         return decode_rle(shape["counts"], size)
-    drawn: np.ndarray = np.zeros(size, np.uint8)
+    mask = np.zeros(size, bool)
     for polygon in shape:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)
-        # COCO's corners are on the edges of pixels, cv2's on their centres.
-        cv2.fillPoly(drawn, [np.rint((points - 0.5) * 16).astype(np.int32)], 1, shift=4)
-    return drawn > 0
+        low = np.clip(np.floor(points.min(0)), 0, size[::-1]).astype(int)
+        high = np.clip(np.ceil(points.max(0)), 0, size[::-1]).astype(int)
+        w, h = high - low
+        if w <= 0 or h <= 0:
+            continue
+        # Drawn finer and averaged: cv2 draws the outline too, which is half a pixel too much. COCO's
+        # corners are on the edges of pixels, cv2's on their centres.
+        fine: np.ndarray = np.zeros((h * FINER, w * FINER), np.uint8)
+        corners = np.rint(((points - low) * FINER - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(fine, [corners], 255, shift=4)
+        share = cv2.resize(fine, (int(w), int(h)), interpolation=cv2.INTER_AREA)
+        mask[low[1] : high[1], low[0] : high[0]] |= share >= 128
+    return mask
