@@ -92,6 +92,19 @@ def test_noise_in_the_loss_is_repeated_too(tmp_path: Path) -> None:
     assert seen[:4] == seen[4:] and len(set(seen[:4])) == 4
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_vanished_is_told_in_one_line(tmp_path: Path, workers: int) -> None:
+    class Gone(Noise):
+        def __getitem__(self, index: int) -> Tensor:
+            if index > 20:
+                raise InputError("a.jpg: not a readable image; replace or delete it")
+            return super().__getitem__(index)
+
+    with pytest.raises(InputError) as caught:
+        train(nn.Linear(4, 1), Gone(480), fit_sum, config(workers=workers), tmp_path)
+    assert str(caught.value) == "a.jpg: not a readable image; replace or delete it"
+
+
 def test_parts_have_the_gradient_of_the_whole(tmp_path: Path) -> None:
     def fresh() -> nn.Linear:
         torch.manual_seed(3)

@@ -94,7 +94,7 @@ def draw_clip(stills: Stills, rng: np.random.Generator, config: ClipConfig) -> C
 
 
 class _Scene:
-    """Layers from back to front; ``count`` of them, or of the background's objects, are labelled."""
+    """Layers from back to front. Labelled are the background's own objects, or else pasted ones."""
 
     def __init__(
         self, stills: Stills, still: Still, rng: np.random.Generator, config: ClipConfig
@@ -108,24 +108,20 @@ class _Scene:
         labelled = rng.permutation(own)[: 0 if rng.random() < config.paste else wanted]
         lut = np.zeros(256, np.uint8)
         lut[labelled] = np.arange(1, len(labelled) + 1)
-        self.count = len(labelled)
-        self.exact = still.source in SHARP or not self.count
-        amount = 1.0 if self.count else config.camera
-        self.camera = self._motion((config.size / 2,) * 2, amount)
-        background, focus = self._background(image, lut[mask] if self.count else None)
-        self.targets = [focus]  # where the objects are in frame 0
-        if self.count:
-            cuts = [_CutOut.of(image, mask == i, still) for i in labelled]
-        else:
-            cuts = self._cuts(wanted)
-            self.count = len(cuts)
-            self.targets = [config.size * rng.uniform(0.2, 0.8, 2) for _ in cuts] or [focus]
+        pasted = len(labelled) == 0
+        self.exact = pasted or still.source in SHARP
+        self.camera = self._motion((config.size / 2,) * 2, config.camera if pasted else 1.0)
+        background, focus = self._background(image, None if pasted else lut[mask])
         between = []
-        if background.labels is None:
-            between = [
-                self._object(cut, at, label=k + 1, leaves=rng.random() < config.leave)
-                for k, (cut, at) in enumerate(zip(cuts, self.targets, strict=False))
-            ]
+        if pasted:
+            cuts = self._cuts(wanted)
+            places = [config.size * rng.uniform(0.2, 0.8, 2) for _ in cuts]
+            for k, (cut, at) in enumerate(zip(cuts, places, strict=True)):
+                between.append(self._object(cut, at, k + 1, rng.random() < config.leave))
+        else:
+            cuts = [_CutOut.of(image, mask == i, still) for i in labelled]
+            places = [focus] * len(cuts)
+        self.targets = places or [focus]  # where the objects, or something, are in frame 0
         if cuts and rng.random() < config.distractor:
             between.append(self._distractor(cuts))
         self.layers = [background, *(between[i] for i in rng.permutation(len(between)))]
@@ -250,7 +246,7 @@ class _Scene:
             cut = _CutOut.draw(self.stills, rng, cut.source) or cut
         heading = rng.uniform(0, 2 * np.pi)
         beside = size * rng.uniform(0.2, 0.5) * np.array([np.cos(heading), np.sin(heading)])
-        return self._object(cut, self.targets[min(k, len(self.targets) - 1)] + beside, label=0)
+        return self._object(cut, self.targets[k] + beside, label=0)
 
     def _occluder(self) -> Layer:
         """An object, or a bar or blob of some still's texture, that crosses one of the objects."""

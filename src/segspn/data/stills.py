@@ -105,8 +105,9 @@ class Stills:
     """A weighted collection of videos and lone stills.
 
     ``weights`` maps source -> sampling weight; a source without weight (or with 0) is not used.
-    ``split`` is ``train`` or ``val``: one video or still in twenty, chosen by a hash of its name, is
-    held out. ``cache_mb``: as much memory, of each process that draws, keeps decoded pictures.
+    ``split`` is ``train`` or ``val``: of sources of twenty or more, one video or still in twenty, chosen
+    by a hash of its name, is held out. ``cache_mb``: as much memory, of each process that draws, keeps
+    decoded pictures.
     Raises InputError when nothing is left to draw from.
     """
 
@@ -123,7 +124,9 @@ class Stills:
                 raise InputError(
                     f"weights: no data is called {source!r}; there are: {', '.join(sorted(sources))}"
                 )
-            kept = [v for v in sources[source] if _held_out(v) == (split == "val")]
+            videos = sources[source]
+            few = len(videos) < HELD_OUT
+            kept = [v for v in videos if (_held_out(v) and not few) == (split == "val")]
             if weight > 0:
                 if not kept:
                     raise InputError(f"{source}: nothing to draw from in the split {split!r}")

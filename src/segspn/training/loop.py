@@ -296,7 +296,11 @@ def sample_batches(
         prefetch_factor=4 if config.workers else None,
         worker_init_fn=_start_worker,
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except InputError as error:  # of a worker it comes with the worker's traceback before it
+        told = str(error).strip().splitlines()[-1]
+        raise InputError(told.rpartition("InputError: ")[2]) from error
 
 
 def _start_worker(_: int) -> None:
