@@ -17,7 +17,7 @@ import numpy as np
 
 from segspn.data.footage import cut_footage
 from segspn.data.layers import Layer, ThinPlate, poses, sway
-from segspn.data.stills import Still, Stills
+from segspn.data.stills import Still, Stills, id_areas
 from segspn.data.synthetic import SHARP, affine, jitter_colour, recolour, smooth_noise, translation
 from segspn.errors import InputError
 
@@ -324,14 +324,13 @@ class _CutOut:
 
 def object_ids(mask: np.ndarray, least: float = 0.01) -> np.ndarray:
     """Ids in a mask uint8 ``(H, W)`` of the objects that cover at least a share of it."""
-    areas = np.bincount(mask.ravel(), minlength=256)
+    areas = id_areas(mask)
     areas[0] = 0
     return np.flatnonzero(areas >= max(1.0, least * mask.size))
 
 
 def _shows_object(labels: np.ndarray) -> bool:
-    areas = np.bincount(labels.ravel())[1:]
-    return bool((areas >= LEAST * labels.size).any())
+    return bool(id_areas(labels)[1:].max() >= LEAST * labels.size)
 
 
 def _first_seen_first(labels: np.ndarray) -> np.ndarray:
@@ -339,7 +338,7 @@ def _first_seen_first(labels: np.ndarray) -> np.ndarray:
     lut = np.zeros(256, np.uint8)
     count = 0
     for frame in labels:
-        for i in np.flatnonzero(np.bincount(frame.ravel(), minlength=256)):
+        for i in np.flatnonzero(id_areas(frame)):
             if i > 0 and lut[i] == 0:
                 count += 1
                 lut[i] = count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from segspn.data.stills import Stills, Video
+from segspn.data.stills import Stills, Video, id_areas
 from segspn.data.synthetic import recolour
 
 STRIDES = 4  # frames are taken one after another, or every second to fourth
@@ -35,7 +35,7 @@ def cut_footage(
     if rng.random() < 0.5:
         taken = taken[::-1]
     first = stills.load(taken[0])[1]
-    ids = rng.permutation(np.flatnonzero(np.bincount(first.ravel())[1:]) + 1)
+    ids = rng.permutation(np.flatnonzero(id_areas(first)[1:]) + 1)
     ids = ids[: int(rng.integers(1, objects + 1))]
     if not len(ids):
         return None

@@ -89,12 +89,21 @@ class Still:
                 f"{self.mask}: mask is {labels.shape[1]}x{labels.shape[0]}, its image "
                 f"{size[1]}x{size[0]}; they must agree"
             )
-        ids = np.flatnonzero(np.bincount(labels.ravel()))
-        if VOID in ids and len(ids) > 2:
-            labels[labels == VOID] = 0
-        if ids[-1] > VOID:
-            raise InputError(f"{self.mask}: id {ids[-1]} is too large; renumber the objects 1 to 254")
-        return labels.astype(np.uint8)
+        if labels.max() > VOID:
+            raise InputError(
+                f"{self.mask}: id {labels.max()} is too large; renumber the objects 1 to 254"
+            )
+        narrow = labels.astype(np.uint8)
+        areas = id_areas(narrow)
+        if areas[VOID] and areas[1:VOID].any():
+            narrow[narrow == VOID] = 0
+        return narrow
+
+
+def id_areas(labels: np.ndarray) -> np.ndarray:
+    """Pixels of each id, float32 ``(256,)``, in a label map uint8 ``(H, W)``: many times quicker than
+    bincount."""
+    return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
 
 
 Video = tuple[Still, ...]

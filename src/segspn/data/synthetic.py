@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segspn.data.stills import Stills
+from segspn.data.stills import Stills, id_areas
 
 SHARP = ("ccp", "imagenet_pseudo")
 """Sources whose masks follow the edges; those of the others are 2 to 4 pixels off."""
@@ -81,7 +81,7 @@ def recolour(image: np.ndarray, change: np.ndarray, strength: float) -> np.ndarr
 
 def _relabel(mask: np.ndarray, rng: np.random.Generator, most: int, minimum: float) -> np.ndarray:
     """Keep up to ``most`` objects of at least ``minimum`` of the image, renumbered 1..K."""
-    areas = np.bincount(mask.ravel(), minlength=256)
+    areas = id_areas(mask)
     ids = [i for i in np.flatnonzero(areas) if i > 0 and areas[i] >= minimum * mask.size]
     rng.shuffle(ids)
     lut = np.zeros(256, np.uint8)
