@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -146,6 +147,13 @@ def test_clips_of_videos_are_cut_out_of_them(davis: DataConfig, tmp_path: Path) 
         assert areas.min() > 0.5 * areas.max() > 0
     made = [draw_clip(stills, np.random.default_rng(k), ClipConfig(64, real=0)) for k in range(9)]
     assert any(clip.exact for clip in made)
+
+
+def test_contours_of_sharp_masks_are_exact(folder: DataConfig, tmp_path: Path) -> None:
+    in_place = ClipConfig(size=64, frames=1, paste=0.0, occluder=0.0, distractor=0.0)
+    for sharp in (False, True):
+        stills = open_data([replace(folder, sharp=sharp)], tmp_path)
+        assert draw_clip(stills, np.random.default_rng(0), in_place).exact == sharp
 
 
 def test_void_is_background_but_a_white_mask_is_an_object(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from segspn.data.footage import cut_footage
 from segspn.data.layers import Layer, ThinPlate, poses, sway
 from segspn.data.stills import Still, Stills, id_areas
-from segspn.data.synthetic import SHARP, affine, jitter_colour, recolour, smooth_noise, translation
+from segspn.data.synthetic import affine, jitter_colour, recolour, smooth_noise, translation
 from segspn.errors import InputError
 
 LEAST = 0.003  # of the crop: an object of fewer pixels does not count as seen
@@ -109,7 +109,7 @@ class _Scene:
         lut = np.zeros(256, np.uint8)
         lut[labelled] = np.arange(1, len(labelled) + 1)
         pasted = len(labelled) == 0
-        self.exact = pasted or still.source in SHARP
+        self.exact = pasted or still.sharp
         self.camera = self._motion((config.size / 2,) * 2, config.camera if pasted else 1.0)
         background, focus = self._background(image, None if pasted else lut[mask])
         between = []
@@ -305,7 +305,7 @@ class _CutOut:
         box = np.s_[max(0, ys[0] - 2) : ys[-1] + 3, max(0, xs[0] - 2) : xs[-1] + 3]
         cut = np.pad(mask[box].astype(np.uint8), 2)
         image = cv2.copyMakeBorder(image[box], 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-        if still.source not in SHARP and min(cut.shape) > 24:
+        if not still.sharp and min(cut.shape) > 24:
             # An edge of the still counts as inside, lest objects that it cuts shrink there.
             cut = np.pad(cv2.erode(cut[2:-2, 2:-2], np.ones((3, 3), np.uint8), borderValue=1), 2)
         return cls(image, cv2.GaussianBlur(cut.astype(np.float32), (3, 3), 0.8), still.source)

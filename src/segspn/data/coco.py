@@ -1,4 +1,4 @@
-"""Stills from COCO's instances JSON: polygons and RLE become label maps when they are looked at."""
+"""Pictures of COCO's instances JSON: polygons and RLE become label maps when they are looked at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segspn.data.stills import Still
 from segspn.errors import InputError
 from segspn.tracks.rle import decode_rle
 
@@ -45,7 +44,7 @@ class Outlines:
         return labels
 
 
-def coco_stills(source: str, images: Path, annotations: Path) -> list[Still]:
+def coco_pictures(images: Path, annotations: Path) -> list[tuple[Path, Outlines]]:
     """The images of ``annotations`` (COCO's instances format) that have objects, in the JSON's order.
 
     Crowds (``iscrowd``) are background, as they are not one object. Raises InputError for a file that
@@ -62,15 +61,15 @@ def coco_stills(source: str, images: Path, annotations: Path) -> list[Still]:
         raise InputError(f"{annotations}: {error.strerror}; check the config's masks") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{annotations}: not COCO instances JSON ({error!r})") from error
-    stills = []
+    found = []
     for key, (name, size) in sizes.items():
         if key in objects:
             shapes = [s for _, s in sorted(objects[key], key=lambda pair: -pair[0])][:MOST]
             outlines = Outlines(f"{annotations}: {name}", size, tuple(shapes))
-            stills.append(Still(source, images / name, outlines))
-    if not stills:
+            found.append((images / name, outlines))
+    if not found:
         raise InputError(f"{annotations}: no image in it has an object")
-    return stills
+    return found
 
 
 def _mask(shape: Any, size: tuple[int, int]) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segspn.data.coco import coco_stills
+from segspn.data.coco import coco_pictures
 from segspn.data.stills import Still, Stills, Video
 from segspn.errors import InputError
 from segspn.evaluation.davis import open_davis, stems_in, time_order
@@ -23,7 +23,8 @@ class DataConfig:
     current one. ``weight``: how often it is drawn from, beside the others. ``images`` and ``masks``:
     what they are called below the root; by default ``images`` and ``masks``, for ``youtube_vos``
     ``JPEGImages`` and ``Annotations``; ``masks`` of ``coco`` is the JSON file. ``subset``: of
-    ``davis``, year and list.
+    ``davis``, year and list. ``sharp``: the masks follow the edges to the pixel (those of most data sets
+    do not): they are trusted there, and cut out as they are.
     """
 
     root: str
@@ -33,6 +34,7 @@ class DataConfig:
     images: str = ""
     masks: str = ""
     subset: str = "2017/train"
+    sharp: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -82,7 +84,7 @@ def _folder(entry: DataConfig, root: Path) -> list[Video]:
         raise InputError(f"{images}: no pictures ({', '.join(PICTURES)}); check the data folder")
     if not stems:
         raise InputError(f"{masks}: no mask matches an image; name them <image's name>.png")
-    return [(Still(entry.label, found[stem], masks / f"{stem}.png"),) for stem in stems]
+    return [(_still(entry, found[stem], masks / f"{stem}.png"),) for stem in stems]
 
 
 def _davis(entry: DataConfig, root: Path) -> list[Video]:
@@ -90,7 +92,7 @@ def _davis(entry: DataConfig, root: Path) -> list[Video]:
     if not slash or not year.isdecimal():
         raise InputError(f"{root}: subset is year/list, such as 2017/train, not {entry.subset!r}")
     found = open_davis(root, int(year), subset).sequences
-    return [_frames(entry.label, s.images, s.annotations, s.frames) for s in found]
+    return [_frames(entry, s.images, s.annotations, s.frames) for s in found]
 
 
 def _youtube_vos(entry: DataConfig, root: Path) -> list[Video]:
@@ -101,15 +103,19 @@ def _youtube_vos(entry: DataConfig, root: Path) -> list[Video]:
     for folder in sorted(f for f in masks.iterdir() if f.is_dir()):
         stems = stems_in(folder, ".png")
         if stems:
-            videos.append(_frames(entry.label, images / folder.name, folder, stems))
+            videos.append(_frames(entry, images / folder.name, folder, stems))
     if not videos:
         raise InputError(f"{masks}: no <video>/*.png in it")
     return videos
 
 
-def _frames(label: str, images: Path, masks: Path, stems: Sequence[str]) -> Video:
+def _still(entry: DataConfig, image: Path, mask: Path) -> Still:
+    return Still(entry.label, image, mask, entry.sharp)
+
+
+def _frames(entry: DataConfig, images: Path, masks: Path, stems: Sequence[str]) -> Video:
     found = {f.stem: f for f in _files(images)}
-    frames = [Still(label, found[s], masks / f"{s}.png") for s in stems if s in found]
+    frames = [_still(entry, found[s], masks / f"{s}.png") for s in stems if s in found]
     if not frames:
         raise InputError(f"{images}: no picture for any mask in {masks}; complete the dataset")
     return tuple(frames)
@@ -118,8 +124,9 @@ def _frames(label: str, images: Path, masks: Path, stems: Sequence[str]) -> Vide
 def _coco(entry: DataConfig, root: Path) -> list[Video]:
     if not entry.masks:
         raise InputError(f"{root}: name the JSON file of the annotations in the config's masks")
-    stills = coco_stills(entry.label, root / (entry.images or "images"), root / entry.masks)
-    return [(still,) for still in stills]
+    images = root / (entry.images or "images")
+    found = coco_pictures(images, root / entry.masks)
+    return [(Still(entry.label, path, outlines, entry.sharp),) for path, outlines in found]
 
 
 def _files(folder: Path) -> list[Path]:

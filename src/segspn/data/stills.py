@@ -36,11 +36,15 @@ class Labels(Protocol):
 
 @dataclass(frozen=True)
 class Still:
-    """One picture and its objects (0 background, 1..N ids, same size)."""
+    """One picture and its objects (0 background, 1..N ids, same size).
+
+    ``sharp``: the mask follows the edges; masks drawn by hand mostly are 2 to 4 pixels off.
+    """
 
     source: str
     image: Path
     mask: Path | Labels
+    sharp: bool = False
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """RGB ``uint8 (H, W, 3)`` and ids ``uint8 (H, W)``; InputError when unreadable or no pair.

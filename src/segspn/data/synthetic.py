@@ -14,9 +14,6 @@ import numpy as np
 
 from segspn.data.stills import Stills, id_areas
 
-SHARP = ("ccp", "imagenet_pseudo")
-"""Sources whose masks follow the edges; those of the others are 2 to 4 pixels off."""
-
 
 @dataclass(frozen=True)
 class Motion:
@@ -131,13 +128,13 @@ class Scene:
         if rng.random() < paste:
             back, _ = stills.load(stills.draw(rng))
             self.layers = [self._place(back, np.zeros(back.shape[:2], np.uint8), None, rng)]
-            if trim and still.source not in SHARP:
+            if trim and not still.sharp:
                 labels = cv2.erode(labels, np.ones((3, 3), np.uint8))
             soft = cv2.GaussianBlur((labels > 0).astype(np.float32), (3, 3), 0.8)
             self.layers.append(self._place(image, labels, soft, rng))
         else:
             self.layers = [self._place(image, labels, None, rng)]
-        self.exact = len(self.layers) > 1 or still.source in SHARP
+        self.exact = len(self.layers) > 1 or still.sharp
 
     def _place(
         self,

@@ -108,7 +108,7 @@ def train_stage(
     if stage != "parent":
         identity["parent"] = _digest(task.model.get_submodule("parent"))
     out.mkdir(parents=True, exist_ok=True)
-    if processes.first:
+    if processes.first and not (out / "checkpoint.pt").exists():
         values = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
         write_bytes(out / "config.yaml", values.encode())
     trained = train(
