@@ -65,14 +65,16 @@ def panels(loss_fn: Callable[[nn.Module, Any], Any], output: str) -> Pictures:
 
     The batch has ``images`` uint8 ``(B, T, 3, S, S)`` and ``labels`` ``(B, S, S)`` or ``(B, T, S, S)``,
     of which the last are shown; the module gives log-odds ``(B, N, h, w)`` of the objects in the last
-    image, or of the foreground in all images, ``(B T, 1, h, w)``.
+    image, or of the foreground in all images, ``(B T, 1, h, w)``; if it gives several, the last counts.
     """
 
     def draw(model: nn.Module, batch: Any) -> Tensor:
         seen: list[Tensor] = []
-        hook = model.get_submodule(output).register_forward_hook(
-            lambda module, given, result: seen.append(result)
-        )
+
+        def see(module: nn.Module, given: Any, result: Any) -> None:
+            seen.append(result[-1] if isinstance(result, tuple) else result)
+
+        hook = model.get_submodule(output).register_forward_hook(see)
         training = model.training
         try:
             with torch.no_grad():

@@ -37,7 +37,7 @@ PARENT = "parent"  # the trained parent that the later nets stand on: the shippe
 @dataclass(frozen=True)
 class Task:
     """One net to train: ``model`` goes through the loop, ``output`` is its module whose log-odds are
-    the prediction, ``files`` are the weight files it leaves: stem -> module's name."""
+    the prediction (empty: no pictures are drawn of it), ``files`` are the weight files it leaves: stem -> module's name."""
 
     model: nn.Module
     dataset: Dataset[Any]
@@ -120,7 +120,7 @@ def train_stage(
         where,
         config.seed,
         identity,
-        panels(task.loss, task.output),
+        panels(task.loss, task.output) if task.output else None,
         processes,
     )
     files = [out / f"{stem}.safetensors" for stem in task.files]
