@@ -37,7 +37,8 @@ PARENT = "parent"  # the trained parent that the later nets stand on: the shippe
 @dataclass(frozen=True)
 class Task:
     """One net to train: ``model`` goes through the loop, ``output`` is its module whose log-odds are
-    the prediction (empty: no pictures are drawn of it), ``files`` are the weight files it leaves: stem -> module's name."""
+    the prediction (empty: no pictures are drawn of it), ``files`` are the weight files it leaves: stem
+    -> module's name."""
 
     model: nn.Module
     dataset: Dataset[Any]
