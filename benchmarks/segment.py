@@ -41,7 +41,7 @@ def run_case(preset: str, objects: int, length: int, size: tuple[int, int]) -> d
     period = 2 * len(clip) - 2
     session = Segmenter(preset, "cpu").session()
     started = time.perf_counter()
-    fit = session.annotate(clip[0], labels).timings["fit"]
+    fit = session.begin(clip[0], labels).timings["fit"]
     stages: dict[str, list[float]] = {}
     steps = []
     for i in range(1, length):

@@ -75,7 +75,7 @@ def check_result(result: Result, size: tuple[int, int]) -> None:
 def test_objects_are_followed_the_same_way_twice(segmenter: Segmenter, video: Clip) -> None:
     one, two = segmenter.session(), segmenter.session()
     for index, (frame, labels) in enumerate(video):
-        results = [s.step(frame) if index else s.annotate(frame, labels) for s in (one, two)]
+        results = [s.step(frame) if index else s.begin(frame, labels) for s in (one, two)]
         check_result(results[0], labels.shape)
         assert same(*results)
         for i in (3, 7):
@@ -92,7 +92,7 @@ def test_a_saved_session_goes_on_as_if_it_had_not_been(
     segmenter: Segmenter, video: Clip, tmp_path: Path
 ) -> None:
     session = segmenter.session()
-    session.annotate(*video[0])
+    session.begin(*video[0])
     session.save(tmp_path)
     session.step(video[1][0])
     session.save(tmp_path)  # over the former state
@@ -109,7 +109,7 @@ def test_states_that_cannot_be_taken_up(segmenter: Segmenter, video: Clip, tmp_p
     with pytest.raises(InputError, match="no readable session state"):
         segmenter.load_session(tmp_path)
     session = segmenter.session()
-    session.annotate(*video[0])
+    session.begin(*video[0])
     session.save(tmp_path)
     state = json.loads((tmp_path / "state.json").read_text())
     for change, told in (
@@ -127,12 +127,12 @@ def test_masks_and_frames_that_do_not_fit(segmenter: Segmenter, video: Clip) -> 
     with pytest.raises(ValueError, match="annotate a frame before stepping"):
         session.step(frame)
     with pytest.raises(InputError, match="the mask is empty"):
-        session.annotate(frame, np.zeros_like(labels))
+        session.begin(frame, np.zeros_like(labels))
     with pytest.raises(InputError, match="the mask is 149x100, the frame 150x100"):
-        session.annotate(frame, labels[:, 1:])
-    session.annotate(frame, labels)
+        session.begin(frame, labels[:, 1:])
+    session.begin(frame, labels)
     with pytest.raises(ValueError, match="annotated already"):
-        session.annotate(frame, labels)
+        session.begin(frame, labels)
     with pytest.raises(InputError, match=r"frame is \(99, 150\)"):
         session.step(frame[1:])
 
@@ -147,7 +147,7 @@ def test_stages_can_be_switched_off(segmenter: Segmenter, video: Clip) -> None:
         instance=replace(preset.instance, tune=False),
     )
     session = Segmenter(changed, "cpu").session()
-    session.annotate(*video[0])
+    session.begin(*video[0])
     result = session.step(video[1][0])
     assert np.array_equal(result.stages.coarse, result.stages.refined)
     assert np.array_equal(result.stages.refined, result.scores)
@@ -183,7 +183,7 @@ def test_the_published_nets_end_to_end(tmp_path: Path) -> None:
     video = clip(3, 64, 64)
     segmenter = Segmenter(tiny_paper(), "cpu")
     session = segmenter.session()
-    check_result(session.annotate(*video[0]), (64, 64))
+    check_result(session.begin(*video[0]), (64, 64))
     result = session.step(video[1][0])
     check_result(result, (64, 64))
     first, second = result.stages.coarse

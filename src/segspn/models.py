@@ -33,6 +33,7 @@ from segspn.instance import (
     NetInstanceConfig,
     NetInstances,
 )
+from segspn.prompts import Prompter
 from segspn.spn import Propagation, SpnRefiner
 from segspn.spn.guidance_vgg16 import Vgg16Guidance
 from segspn.weights import load_weights
@@ -100,6 +101,11 @@ class Model(ABC):
         """Stage 2 of a new session with ``count`` objects."""
 
 
+    def prompter(self, device: torch.device) -> Prompter:
+        """What turns hints into masks: the light networks, whatever the model."""
+        return Prompter.load(device)
+
+
 class LiteModel(Model):
     """EfficientNet-Lite0, frozen; heads and memory over one embedding; light guidance."""
 
@@ -138,6 +144,9 @@ class LiteModel(Model):
     def instances(self, preset: Preset, count: int) -> InstanceStage:
         assert isinstance(preset.instance, InstanceConfig)
         return HeadInstances(self.backbone, self.parent, self.decoder, preset.instance, count)
+
+    def prompter(self, device: torch.device) -> Prompter:
+        return Prompter.load(device, self.backbone, self.refiner)
 
 
 class ResNet101Model(Model):

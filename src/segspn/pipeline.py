@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segspn.backbone import Frame, label_shares
 from segspn.craf import Craf, build_craf, merge
 from segspn.errors import InputError
-from segspn.foreground import Samples
+from segspn.foreground import ForegroundStage, Samples, Shot
+from segspn.instance import InstanceStage
 from segspn.models import MODELS
-from segspn.presets import Preset, load_preset
+from segspn.presets import Preset, load_preset, preset_of
+from segspn.prompts import Answer, Look, Prompter, Prompts
+from segspn.session import Kept, State, chosen_shots, read_marks, read_state, write_state
 from segspn.spn import VideoRefiner
-
-STATE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Segmenter:
     """The models of a preset on a device, shared by any number of sessions.
 
     >>> session = Segmenter("default").session()
-    >>> first = session.annotate(frame0, labels0)
-    >>> second = session.step(frame1)
+    >>> labels = session.annotate(frame0, mask)
+    >>> result = session.step(frame1)
     """
 
     def __init__(self, preset: str | Preset = "default", device: str = "auto") -> None:
@@ -94,8 +95,14 @@ class Segmenter:
         self.model = MODELS[self.preset.model](self.preset, self.device)
         self.refiner = self.model.refiner
 
-    def session(self) -> Session:
-        return Session(self)
+    def session(self, keep: int = 16) -> Session:
+        """A new session, which remembers the last ``keep`` frames so that they can be corrected."""
+        return Session(self, keep)
+
+    @cached_property
+    def prompter(self) -> Prompter:
+        """What turns clicks, boxes and scribbles into masks; loaded when it is first needed."""
+        return self.model.prompter(self.device)
 
     def video_refiner(self, count: int) -> VideoRefiner:
         """A refiner of another tool's masks of one video with ``count`` objects."""
@@ -103,60 +110,369 @@ class Segmenter:
 
     def load_session(self, path: str | Path) -> Session:
         """A session as ``save`` left it; it goes on exactly as the saved one would have."""
-        return Session.restore(self, Path(path))
+        return Session.load(path, self)
 
 
 class Session:
-    """One video: ``annotate`` the first frame, then ``step`` through the others, in either direction."""
+    """One video, frame by frame: ``annotate`` objects at any moment, ``step`` on, ``correct``, go on.
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    The session does not care where frames come from, nor in which direction they run. It numbers them
+    as they come, from 0 (`index` is the next one's number), and remembers the last ``keep`` of them, so
+    that they can be corrected. Its memory does not grow with the video.
+
+    >>> session = Segmenter("default").session()
+    >>> labels = session.annotate(frame0, box=(210, 80, 330, 300))      # a new object: number 1
+    >>> labels = session.annotate(frame0, points=[(250, 290, False)], object_id=1)
+    >>> result = session.step(frame1)
+    """
+
+    def __init__(self, segmenter: Segmenter, keep: int = 16) -> None:
+        """``keep``: frames to go back to, the current one included; at least 1."""
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, not {keep}")
         self.segmenter = segmenter
         self.preset = segmenter.preset
-        self.ids: tuple[int, ...] = ()
-        self.index = 0
         self.size: tuple[int, int] | None = None
+        self.foreground: ForegroundStage
+        self.instance: InstanceStage
+        self.craf: Craf | None = None
+        self._ids: tuple[int, ...] = ()
+        self._index = 0
+        self._largest = 0
+        self._removed: frozenset[int] = frozenset()
+        self._shots: tuple[Shot, ...] = ()
+        self._kept: deque[Kept] = deque(maxlen=keep)
+        self._look: Look | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The objects that are followed, ascending."""
+        marked = self._kept[-1].known if self._kept else frozenset()
+        return tuple(sorted({*self._ids, *marked}))
+
+    @property
+    def index(self) -> int:
+        """How many frames have come, which is the number of the next one."""
+        return self._index
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The numbers of the frames that `correct` can go back to; the last is the current one."""
+        return tuple(kept.index for kept in self._kept)
 
     @torch.inference_mode()
-    def annotate(self, pixels: np.ndarray, labels: np.ndarray) -> Result:
-        """Learn the objects of the annotated frame (stages 1 and 2 are fitted here).
+    def annotate(
+        self,
+        frame: np.ndarray,
+        mask: np.ndarray | None = None,
+        *,
+        scribbles: np.ndarray | None = None,
+        box: Sequence[float] | None = None,
+        points: Sequence[Sequence[float]] | None = None,
+        object_id: int | None = None,
+    ) -> np.ndarray:
+        """Mark objects in a frame: at the start, a new one later on, or a known one to correct it.
 
-        ``pixels``: uint8 RGB ``(H, W, 3)``; ``labels``: integers ``(H, W)``, 0 background, other
-        values object ids. Returns the annotation as a Result. Raises InputError for a mask that is
-        empty or of another size, ValueError when the session has been annotated before.
+        A frame other than the current one is the next frame: known objects are first found in it, as
+        `step` would. The current frame can be annotated again and again; each call adds to what has
+        been marked there, and hints of several calls at one object are taken together. What is marked
+        is learned when the next frame is stepped to, so that every call answers quickly.
+
+        Args:
+            frame: uint8 RGB ``(H, W, 3)``, of the same size for the whole session.
+            mask: integers ``(H, W)``, the exact pixels of each object that occurs in it by id; 0 says
+                nothing of other objects, -1 that no object is there. Or, with ``object_id`` or of type
+                bool, the pixels of that object; all false: it is not visible here.
+            scribbles: integers ``(H, W)`` of strokes: ids on objects, -1 on the background, 0 elsewhere.
+                Or bool, strokes on the object ``object_id``.
+            box: (x0, y0, x1, y1) in pixels, around the object.
+            points: (x, y) or (x, y, positive) in pixels; not positive: beside the object.
+            object_id: the object that is meant, known or not; None: a new one, which gets the number
+                after the largest so far. Label maps and scribbles bring their own ids.
+
+        Returns:
+            int32 ``(H, W)``: the labels of the frame, with what was marked.
+
+        Raises:
+            InputError: sizes that differ, nothing marked, or marks outside the frame.
         """
-        if self.ids:
-            raise ValueError("this session is annotated already; start a new one")
-        if labels.shape != pixels.shape[:2]:
-            raise InputError(
-                f"the mask is {labels.shape[1]}x{labels.shape[0]}, the frame "
-                f"{pixels.shape[1]}x{pixels.shape[0]}; they must agree"
-            )
-        labels = labels.astype(np.int32)
-        ids = tuple(int(i) for i in np.unique(labels) if i > 0)
-        if not ids:
-            raise InputError("the mask is empty: it must mark at least one object")
-        started = time.perf_counter()
-        seg, preset = self.segmenter, self.preset
-        self._open(ids, labels.shape)
-        samples = Samples(pixels, labels, ids, preset.augment, preset.seed, seg.device)
-        self.foreground.adapt(samples, preset.seed)
-        self.instance.fit(samples, preset.seed)
-        if self.craf is not None:
-            self.craf.start(labels)
-        self.index = 1
-        onehot = np.stack([labels == i for i in ids]).astype(np.float32)
-        exact = torch.from_numpy(onehot)
-        stages = Stages(onehot, _as_it_is, exact.amax(0), exact)
-        return Result(labels, onehot, ids, stages, {"fit": time.perf_counter() - started})
+        self._check_frame(frame)
+        given = (mask, scribbles, box, points, object_id)
+        if self.size is None:
+            empty = np.zeros(frame.shape[:2], np.int32)
+            first = Kept(0, frame.copy(), empty, State())
+            self._mark(first, *given)
+            self.size = (frame.shape[0], frame.shape[1])
+            self._kept.append(first)
+            self._index = 1
+        else:
+            current = self._kept[-1] if self._kept else None
+            if current is None or not np.array_equal(frame, current.pixels):
+                labels = np.ones(self.size, np.int32)
+                read_marks(self.size, labels, 1, *given)  # complain before the frame is taken
+                self.step(frame)
+            self._mark(self._kept[-1], *given)
+        return self._kept[-1].labels.copy()
+
+    @torch.inference_mode()
+    def correct(
+        self,
+        index: int | None = None,
+        mask: np.ndarray | None = None,
+        *,
+        scribbles: np.ndarray | None = None,
+        box: Sequence[float] | None = None,
+        points: Sequence[Sequence[float]] | None = None,
+        object_id: int | None = None,
+    ) -> np.ndarray:
+        """Annotate a frame that the session still keeps, and go on from there.
+
+        The session goes back to frame ``index`` (None: the current one), as if later frames had not
+        come; what follows is what a session would give that had been annotated so at once. Step through
+        frame ``index + 1`` and the others anew.
+
+        Arguments as for `annotate`; hints or a bool mask without ``object_id`` mean the only object.
+        Returns int32 ``(H, W)``. Raises InputError when the frame is not kept (see `kept`) or it is not
+        clear which object is meant.
+        """
+        numbers = self.kept
+        wanted = index if index is not None else numbers[-1] if numbers else 0
+        if wanted not in numbers:
+            told = f"{numbers[0]} to {numbers[-1]}" if numbers else "none yet"
+            raise InputError(f"frame {wanted} is not kept any more; frames that are: {told}")
+        target = self._kept[numbers.index(wanted)].copy()
+        bare = mask is None or mask.dtype == bool
+        if object_id is None and scribbles is None and bare:
+            known = sorted(target.found | target.known)
+            if len(known) != 1:
+                raise InputError(f"say which object is meant: object_id is one of {known}")
+            object_id = known[0]
+        self._mark(target, mask, scribbles, box, points, object_id)
+        while self._kept[-1].index > wanted:
+            self._kept.pop()
+        self._kept[-1] = target
+        self._index = wanted + 1
+        self._restore(target.before)
+        return target.labels.copy()
 
     @torch.inference_mode()
     def step(self, pixels: np.ndarray) -> Result:
-        """Segment the next frame, uint8 RGB ``(H, W, 3)`` of the annotated frame's size."""
-        if not self.ids:
+        """Segment the next frame, uint8 RGB ``(H, W, 3)`` of the annotated frame's size.
+
+        What has been annotated since the last step is learned first (``timings["fit"]``). Raises
+        ValueError before anything has been annotated, InputError for a frame of another size.
+        """
+        if self.size is None:
             raise ValueError("annotate a frame before stepping")
-        if pixels.shape[:2] != self.size:
-            raise InputError(f"frame is {pixels.shape[:2]}, the annotated one {self.size} (H, W)")
-        seg, timings = self.segmenter, dict[str, float]()
+        self._check_frame(pixels)
+        timings = dict[str, float]()
+        self._look = None
+        if self._kept and self._kept[-1].pending:
+            with _timed(timings, "fit"):
+                self._learn()
+        before = self._state()
+        result = self._segment(pixels, timings) if self._ids else self._nothing(pixels, timings)
+        found = frozenset(self._ids)
+        self._kept.append(Kept(self._index, pixels.copy(), result.labels.copy(), before, found))
+        self._index += 1
+        return result
+
+    def follow(self, frames: Iterable[np.ndarray]) -> Iterator[Result]:
+        """`step` through ``frames``, one at a time, as far as the results are asked for."""
+        for frame in frames:
+            yield self.step(frame)
+
+    def begin(self, frame: np.ndarray, labels: np.ndarray) -> Result:
+        """`annotate` the first frame and learn at once; returns the annotation as a Result.
+
+        For whole videos: ``timings["fit"]`` is what learning took. Raises ValueError when the session
+        has been annotated before, InputError as `annotate` does.
+        """
+        if self.size is not None:
+            raise ValueError("this session is annotated already; start a new one")
+        self.annotate(frame, labels)
+        timings = dict[str, float]()
+        with torch.inference_mode(), _timed(timings, "fit"):
+            self._learn()
+        labels, ids = self._kept[-1].labels, self._ids
+        onehot = np.stack([labels == i for i in ids]).astype(np.float32)
+        exact = torch.from_numpy(onehot)
+        stages = Stages(onehot, _as_it_is, exact.amax(0), exact)
+        return Result(labels.copy(), onehot, ids, stages, timings)
+
+    @torch.inference_mode()
+    def remove(self, object_id: int) -> None:
+        """Stop following an object; its number is not used again. InputError if there is none such."""
+        if object_id not in self.ids:
+            raise InputError(f"there is no object {object_id}; there are {list(self.ids)}")
+        self._removed |= {object_id}
+        for kept in self._kept:
+            kept.drop(object_id)
+        self._arrange(tuple(i for i in self._ids if i != object_id))
+
+    @torch.inference_mode()
+    def copy(self) -> Session:
+        """An independent session that goes on from here, such as the other way through a video.
+
+        >>> back = session.copy()
+        >>> forward = session.follow(source.read(t + 1))
+        >>> backward = back.follow(source.read(t - 1, None, -1))
+        """
+        other = Session(self.segmenter, self._kept.maxlen or 1)
+        other.size, other._index = self.size, self._index
+        other._largest, other._removed = self._largest, self._removed
+        other._kept.extend(kept.copy() for kept in self._kept)
+        other._restore(self._state())
+        return other
+
+    @torch.inference_mode()
+    def save(self, path: str | Path) -> None:
+        """Write the whole state into the folder ``path``: a safetensors file and ``state.json``.
+
+        Frames to go back to are not saved. A save that is killed leaves the former state.
+        """
+        if self.size is None:
+            raise ValueError("nothing to save before annotate()")
+        if self._kept and self._kept[-1].pending:
+            self._learn()
+        about = {
+            "size": list(self.size),
+            "largest": self._largest,
+            "removed": sorted(self._removed),
+            "keep": self._kept.maxlen,
+            "preset": asdict(self.preset),
+        }
+        write_state(Path(path), self._state(), self._index, about)
+
+    @classmethod
+    def load(cls, path: str | Path, segmenter: Segmenter | None = None) -> Session:
+        """A session as `save` left it; it goes on exactly as the saved one would have.
+
+        ``segmenter``: one of the same preset; None: one is made from the preset in the file. Raises
+        InputError when the state is missing, damaged or was made with another preset.
+        """
+        folder = Path(path)
+        device = resolve_device("auto") if segmenter is None else segmenter.device
+        state, meta = read_state(folder, device)
+        if segmenter is None:
+            segmenter = Segmenter(preset_of(meta["preset"], str(folder)))
+        elif meta["preset"] != json.loads(json.dumps(asdict(segmenter.preset))):
+            raise InputError(f"{folder}: session state was made with another preset; start afresh")
+        session = cls(segmenter, meta["keep"])
+        session.size, session._index = tuple(meta["size"]), meta["index"]
+        session._largest, session._removed = meta["largest"], frozenset(meta["removed"])
+        session._restore(state)
+        return session
+
+    def _check_frame(self, frame: np.ndarray) -> None:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise InputError(f"a frame is uint8 RGB (H, W, 3), not {frame.dtype} {frame.shape}")
+        if self.size is not None and frame.shape[:2] != self.size:
+            raise InputError(f"frame is {frame.shape[:2]}, the annotated one {self.size} (H, W)")
+
+    def _mark(
+        self,
+        kept: Kept,
+        mask: np.ndarray | None,
+        scribbles: np.ndarray | None,
+        box: Sequence[float] | None,
+        points: Sequence[Sequence[float]] | None,
+        object_id: int | None,
+    ) -> None:
+        """Put what a person has marked into a kept frame."""
+        given = (mask, scribbles, box, points, object_id)
+        marks = read_marks(kept.pixels.shape[:2], kept.labels, self._largest + 1, *given)
+        labels = kept.labels
+        if marks.cleared is not None:
+            labels[marks.cleared] = 0
+        masks = dict(marks.masks)
+        for i, prompts in marks.prompts.items():
+            kept.answers[i] = self._answer(kept, i, prompts)
+            masks[i] = kept.answers[i].scores > 0.5
+        for i, own in masks.items():
+            labels[labels == i] = 0
+            labels[own] = i
+        for i in marks.masks:
+            kept.answers.pop(i, None)
+        kept.known |= frozenset(masks)
+        kept.pending = True
+        self._removed -= frozenset(masks)
+        self._largest = max(self._largest, *masks) if masks else self._largest
+
+    def _answer(self, kept: Kept, object_id: int, prompts: Prompts) -> Answer:
+        before = kept.answers.get(object_id)
+        previous: np.ndarray | None = None
+        if before is not None:
+            previous, prompts = before.scores, before.prompts.joined(prompts)
+        elif object_id in kept.known | kept.found:
+            previous = (kept.labels == object_id).astype(np.float32)
+        if self._look is None or self._look.pixels is not kept.pixels:
+            self._look = self.segmenter.prompter.look(kept.pixels)
+        return self._look.answer(prompts, previous)
+
+    def _learn(self) -> None:
+        """Learn what is marked in the current frame, from the state before it came."""
+        kept, seg, preset = self._kept[-1], self.segmenter, self.preset
+        self._restore(kept.before)
+        self._arrange(tuple(sorted({*self._ids, *kept.known})))
+        self._shots = chosen_shots((*self._shots, kept.shot()), self._ids)
+        drawn = (preset.augment, preset.seed, seg.device)
+        samples = Samples.of_shots(self._shots, self._ids, *drawn)
+        self.foreground.adapt(samples, preset.seed)
+        self.instance.fit(samples, preset.seed)
+        if self.craf is not None:
+            self.craf.start(kept.labels)
+        kept.pending = False
+
+    def _arrange(self, ids: tuple[int, ...]) -> None:
+        """The objects from now on; new ones are to be learned."""
+        before, self._ids = self._ids, ids
+        if not ids or not before:
+            self._open()
+        elif ids != before:
+            self.instance.arrange([before.index(i) if i in before else None for i in ids])
+            if self.craf is not None:
+                for i in set(ids) - set(before):
+                    self.craf.add(i)
+                for i in set(before) - set(ids):
+                    self.craf.remove(i)
+
+    def _open(self) -> None:
+        """New stages for the objects, which have learned nothing."""
+        if not self._ids:
+            self.craf, self._shots = None, ()
+            return
+        model = self.segmenter.model
+        self.foreground = model.foreground(self.preset)
+        self.instance = model.instances(self.preset, len(self._ids))
+        if self.preset.craf.enabled:
+            self.craf = build_craf(self.preset.craf.parameters, self._ids)
+
+    def _state(self) -> State:
+        if not self._ids:
+            return State()
+        return State(
+            self._ids,
+            self.foreground.state(),
+            self.instance.state(),
+            None if self.craf is None else self.craf.state(),
+            self._shots,
+        )
+
+    def _restore(self, state: State) -> None:
+        """Take up ``state``, without the objects that have been removed since."""
+        self._ids = state.ids
+        self._open()
+        if state.ids:
+            self._shots = state.shots
+            self.foreground.restore(state.foreground)
+            self.instance.restore(state.instance)
+            if self.craf is not None and state.craf is not None:
+                self.craf.restore(state.craf)
+            self._arrange(tuple(i for i in state.ids if i not in self._removed))
+
+    def _segment(self, pixels: np.ndarray, timings: dict[str, float]) -> Result:
+        seg = self.segmenter
         with _timed(timings, "backbone"):
             frame = Frame(pixels, seg.device)
             seg.model.prepare(frame)
@@ -176,71 +492,18 @@ class Session:
                 filtered = self.craf.step(scores)
                 final, labels = filtered.scores, filtered.labels
             else:
-                final, labels = scores, merge(scores, self.ids, self.preset.threshold)
+                final, labels = scores, merge(scores, self._ids, self.preset.threshold)
         with _timed(timings, "memory"):
-            self.instance.accept(frame, label_shares(labels, self.ids, seg.device), self.index)
-        self.index += 1
+            self.instance.accept(frame, label_shares(labels, self._ids, seg.device), self._index)
         stages = Stages(scores, _upsampler(frame), foreground, coarse)
-        return Result(labels, final, self.ids, stages, timings)
+        return Result(labels, final, self._ids, stages, timings)
 
-    def save(self, path: str | Path) -> None:
-        """Write the whole state into the folder ``path``: ``state.safetensors`` and ``state.json``.
-
-        The JSON is replaced last and names the tensor file, so a killed save leaves the former state.
-        """
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        assert self.size is not None, "nothing to save before annotate()"
-        state = {f"foreground.{k}": v for k, v in self.foreground.state().items()}
-        state |= {f"instance.{k}": v for k, v in self.instance.state().items()}
-        if self.craf is not None:
-            arrays = {k: torch.from_numpy(np.asarray(v).copy()) for k, v in self.craf.state().items()}
-            state |= {f"craf.{k}": v for k, v in arrays.items()}
-        name = f"state-{self.index % 2}.safetensors"
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, folder / name)
-        meta = {
-            "version": STATE_VERSION,
-            "tensors": name,
-            "ids": list(self.ids),
-            "index": self.index,
-            "size": list(self.size),
-            "preset": asdict(self.preset),
-        }
-        temporary = folder / ".state.json.tmp"
-        temporary.write_text(json.dumps(meta), encoding="utf-8")
-        os.replace(temporary, folder / "state.json")
-
-    @classmethod
-    def restore(cls, segmenter: Segmenter, folder: Path) -> Session:
-        """Counterpart of ``save``; InputError when the state is missing or of another preset."""
-        try:
-            meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder}: no readable session state ({error})") from error
-        if meta.get("version") != STATE_VERSION:
-            raise InputError(f"{folder}: session state of another version of segspn; start afresh")
-        if meta["preset"] != json.loads(json.dumps(asdict(segmenter.preset))):
-            raise InputError(f"{folder}: session state was made with another preset; start afresh")
-        state = load_file(folder / meta["tensors"], device=str(segmenter.device))
-        session = cls(segmenter)
-        h, w = meta["size"]
-        session._open(tuple(meta["ids"]), (h, w))
-        session.index = meta["index"]
-        session.foreground.restore(_under(state, "foreground."))
-        session.instance.restore(_under(state, "instance."))
-        if session.craf is not None:
-            session.craf.restore({k: v.cpu().numpy() for k, v in _under(state, "craf.").items()})
-        return session
-
-    def _open(self, ids: tuple[int, ...], size: tuple[int, ...]) -> None:
-        preset, model = self.preset, self.segmenter.model
-        self.ids = ids
-        self.size = (size[0], size[1])
-        self.foreground = model.foreground(preset)
-        self.instance = model.instances(preset, len(ids))
-        self.craf: Craf | None = None
-        if preset.craf.enabled:
-            self.craf = build_craf(preset.craf.parameters, ids)
+    def _nothing(self, pixels: np.ndarray, timings: dict[str, float]) -> Result:
+        """The result of a frame while all objects have been removed."""
+        size = pixels.shape[:2]
+        none = np.zeros((0, *size), np.float32)
+        stages = Stages(none, _as_it_is, torch.zeros(size), torch.zeros(0, *size))
+        return Result(np.zeros(size, np.int32), none, (), stages, timings)
 
 
 def _upsampler(frame: Frame) -> Callable[[Tensor], np.ndarray]:
@@ -260,10 +523,6 @@ def _upsampler(frame: Frame) -> Callable[[Tensor], np.ndarray]:
 
 def _as_it_is(maps: Tensor) -> np.ndarray:
     return maps.numpy()
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 @contextmanager

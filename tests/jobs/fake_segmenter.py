@@ -51,7 +51,7 @@ class FakeSession:
         self.ids: tuple[int, ...] = ()
         self.scores = np.zeros((0, 0, 0), np.float32)
 
-    def annotate(self, frame: np.ndarray, labels: np.ndarray) -> Result:
+    def begin(self, frame: np.ndarray, labels: np.ndarray) -> Result:
         assert frame.shape[:2] == labels.shape and frame.dtype == np.uint8
         self.ids = tuple(int(i) for i in np.unique(labels) if i)
         self.scores = np.stack([labels == i for i in self.ids]).astype(np.float32)
@@ -128,7 +128,7 @@ class FakeSegmenter:
     def video_refiner(self, count: int) -> FakeVideoRefiner:
         return FakeVideoRefiner(self.refiner, count)
 
-    def session(self) -> FakeSession:
+    def session(self, keep: int = 16) -> FakeSession:
         return FakeSession(self.preset, self.delay)
 
     def load_session(self, path: Path) -> FakeSession:

@@ -148,10 +148,10 @@ def stop_after(monkeypatch, frames):
 
 
 def test_ctrl_c_before_the_first_frame_leaves_nothing(clip, tmp_path, monkeypatch):
-    def annotate(self, frame, labels):
+    def begin(self, frame, labels):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("fake_segmenter.FakeSession.annotate", annotate)
+    monkeypatch.setattr("fake_segmenter.FakeSession.begin", begin)
     with pytest.raises(Interrupted, match="before the first frame"):
         run(clip, tmp_path / "out")
     assert not (tmp_path / "out").exists()

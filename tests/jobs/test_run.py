@@ -29,7 +29,7 @@ def by_hand(folder, key=0, step=1):
     session = FakeSegmenter().session()
     source = open_source(folder)
     frames = source.read(key, None, step)
-    results = {key: session.annotate(next(frames), mask_labels())}
+    results = {key: session.begin(next(frames), mask_labels())}
     for distance, frame in enumerate(frames, start=1):
         results[key + step * distance] = session.step(frame)
     return results

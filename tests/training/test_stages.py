@@ -21,6 +21,7 @@ from segspn.errors import InputError
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
 from segspn.presets import load_preset
+from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training import TrainConfig, load_recipe, recipe_names, train_all, train_stage
 from segspn.weights import load_weights
@@ -45,7 +46,7 @@ def data(tmp_path: Path) -> Path:
 
 def settings(steps: int, batch: int, **loop: object) -> list[str]:
     values = {"steps": steps, "batch": batch, "workers": 0, "log_every": 1, "tensorboard": False, **loop}
-    stages = ("parent", "decoder", "spn")
+    stages = ("parent", "decoder", "spn", "prompts")
     changed = [f"{s}.loop.{k}={json.dumps(v)}" for s in stages for k, v in values.items()]
     return changed + [f"{s}.size=64" for s in stages]
 
@@ -63,6 +64,7 @@ def test_all_leaves_weights_and_a_preset_that_load(data: Path, tmp_path: Path) -
     load_weights(LightGuidance(CHANNELS), str(found["spn_guidance"]))
     load_weights(MaskEvidence(), str(found["spn_evidence"]))
     load_weights(Propagation(), str(found["spn_propagation"]))
+    load_weights(PromptNet(CHANNELS), str(found["prompts"]))
     weights = load_preset(str(found["preset"])).weights
     assert weights.parent == str(found["parent"]) and weights.evidence == str(found["spn_evidence"])
     # The same call again finds everything done and leaves the same weights.
@@ -198,8 +200,9 @@ def test_settings_are_checked(setting: str, told: str) -> None:
 def test_a_setting_changes_one_net_alone_and_a_file_is_read(tmp_path: Path) -> None:
     changed = load_recipe("cpu", ["parent.loop.clip=3", "data=[{root: x, kind: coco, masks: a.json}]"])
     assert (changed.parent.loop.clip, changed.spn.loop.clip) == (3.0, 1.0)
+    assert load_recipe("finetune", ["spn.start="]).spn.start == ""
     assert changed.data[0].kind == "coco" and len(changed.data) == 1
-    nets = {stage: {"loop": {"steps": 5}} for stage in ("parent", "decoder", "spn")}
+    nets = {s: {"loop": {"steps": 5}} for s in ("parent", "decoder", "spn", "prompts")}
     values = {"data": [{"root": "d"}], **nets}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values))

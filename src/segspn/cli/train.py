@@ -69,6 +69,19 @@ def spn(
     _train("spn", config, settings, stills, out, device, parent)
 
 
+@train_app.command("prompts")
+def prompts(
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
+    out: Out = Path("runs/prompts"),
+    parent: Parent = "parent",
+    device: DeviceName = Device.auto,
+) -> None:
+    """Train the net that turns clicks, boxes and scribbles into masks."""
+    _train("prompts", config, settings, stills, out, device, parent)
+
+
 @train_app.command("all")
 def train_everything(
     config: Recipe = "cpu",
@@ -77,7 +90,7 @@ def train_everything(
     out: Out = Path("runs/all"),
     device: DeviceName = Device.auto,
 ) -> None:
-    """Train parent, decoder and SPN one after the other, and write a preset that uses them."""
+    """Train all nets one after the other, and write a preset that uses them."""
     from segspn.pipeline import resolve_device
     from segspn.training import load_recipe, train_all
 

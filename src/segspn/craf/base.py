@@ -70,6 +70,20 @@ class Craf(ABC):
         before, self._ids = self._ids, tuple(merged)
         self._grown(before)
 
+    def remove(self, object_id: int) -> None:
+        """Forget an object; the scores of later steps come without its map.
+
+        Raises:
+            InputError: there is no such object, or no other one.
+        """
+        if object_id not in self._ids or len(self._ids) == 1:
+            raise InputError(f"object {object_id} cannot be removed from {list(self._ids)}")
+        position = self._ids.index(object_id)
+        self._ids = self._ids[:position] + self._ids[position + 1 :]
+        if self._previous is not None:
+            self._previous = np.where(self._previous == object_id, 0, self._previous)
+        self._shrunk(position)
+
     def start(self, labels: np.ndarray) -> None:
         """Take ``labels``, int32 (H, W), as the truth of the frame before the next :meth:`step`.
 
@@ -152,6 +166,9 @@ class Craf(ABC):
 
     def _grown(self, before: tuple[int, ...]) -> None:  # noqa: B027 - nothing to do for most
         """Hook: ``ids`` has grown from ``before``."""
+
+    def _shrunk(self, position: int) -> None:  # noqa: B027 - nothing to do for most
+        """Hook: the object that was at ``position`` of ``ids`` is gone."""
 
     def _annotated(self, labels: np.ndarray) -> None:  # noqa: B027 - nothing to do for most
         """Hook: ``labels``, int32 (H, W), is the truth of this frame."""

@@ -78,6 +78,12 @@ class DefaultCraf(Craf):
             seen[old] = self._seen
             self._seen = seen
 
+    def _shrunk(self, position: int) -> None:
+        self._area = np.delete(self._area, position)
+        self._missed = np.delete(self._missed, position)
+        if self._seen is not None:
+            self._seen = np.delete(self._seen, position, 0)
+
     def _annotated(self, labels: np.ndarray) -> None:
         if self._seen is None:
             self._seen = np.zeros((len(self.ids), *labels.shape), bool)

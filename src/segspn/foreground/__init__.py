@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segspn.foreground.augment import AugmentConfig, Samples, augmented_copies
+from segspn.foreground.augment import AugmentConfig, Samples, Shot, augmented_copies
 from segspn.foreground.finetune import FineTuneConfig
 from segspn.foreground.heads import FitConfig, HeadBank
 from segspn.foreground.model import ForegroundConfig, HeadForeground, embed
@@ -23,6 +23,7 @@ __all__ = [
     "ParentNet",
     "ResNetF",
     "Samples",
+    "Shot",
     "augmented_copies",
     "embed",
 ]

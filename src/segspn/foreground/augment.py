@@ -56,18 +56,19 @@ class Warp:
 
 
 class Copies(Sequence[Sample]):
-    """The annotated frame first, then its warped copies, each made when it is asked for.
+    """The annotated frames first, then their warped copies, each made when it is asked for.
 
     A thousand copies of a frame are gigabytes; their transforms, which are drawn beforehand so that
-    a copy does not depend on which others were asked for, are nothing.
+    a copy does not depend on which others were asked for, are nothing. The annotated frames take
+    turns with the warps.
     """
 
-    def __init__(self, frame: np.ndarray, labels: np.ndarray, warps: Sequence[Warp]) -> None:
-        self._original = (frame, labels)
+    def __init__(self, originals: Sequence[Sample], warps: Sequence[Warp]) -> None:
+        self._originals = originals
         self._warps = warps
 
     def __len__(self) -> int:
-        return 1 + len(self._warps)
+        return len(self._originals) + len(self._warps)
 
     @overload
     def __getitem__(self, k: int) -> Sample: ...
@@ -79,7 +80,14 @@ class Copies(Sequence[Sample]):
         if isinstance(k, slice):
             return [self[i] for i in range(*k.indices(len(self)))]
         i = range(len(self))[k]
-        return self._original if i == 0 else self._warps[i - 1](*self._original)
+        if i < len(self._originals):
+            return self._originals[i]
+        warp = self._warps[i - len(self._originals)]
+        return warp(*self._originals[self.original(i)])
+
+    def original(self, k: int) -> int:
+        """Position of the annotated frame that copy ``k`` was made from."""
+        return k % len(self._originals)
 
 
 def augmented_copies(
@@ -89,7 +97,13 @@ def augmented_copies(
 
     ``frame``: uint8 ``(H, W, 3)``; ``labels``: int32 ``(H, W)``.
     """
-    return Copies(frame, labels, _draw_warps(labels.shape[0], labels.shape[1], config, seed))
+    return copies_of([(frame, labels)], config, seed)
+
+
+def copies_of(originals: Sequence[Sample], config: AugmentConfig, seed: int) -> Copies:
+    """The annotated frames and ``copies`` warped versions of them, shared out evenly in turn."""
+    h, w = originals[0][1].shape
+    return Copies(originals, _draw_warps(h, w, config, seed))
 
 
 def _draw_warps(h: int, w: int, config: AugmentConfig, seed: int) -> list[Warp]:
@@ -109,8 +123,25 @@ def _draw_warps(h: int, w: int, config: AugmentConfig, seed: int) -> list[Warp]:
     return warps
 
 
+@dataclass(frozen=True, eq=False)  # compared by identity
+class Shot:
+    """An annotated frame.
+
+    ``frame`` uint8 ``(H, W, 3)``; ``labels`` int32 ``(H, W)``; ``known``: the ids that a person has
+    marked, whose pixels in ``labels`` are the truth; ``found``: those whose pixels are only what was
+    predicted. Of any other object the shot says nothing, wherever that may be. ``index``: the frame's
+    number in the session.
+    """
+
+    frame: np.ndarray
+    labels: np.ndarray
+    known: frozenset[int]
+    found: frozenset[int] = frozenset()
+    index: int = 0
+
+
 class Samples:
-    """What stages 1 and 2 learn from: the annotated frame, its objects and its augmented copies.
+    """What stages 1 and 2 learn from: the annotated frames, their objects and augmented copies.
 
     ``copies`` is lazy. ``once(key, make)`` keeps what several stages need of the samples, such as the
     embeddings of all copies, computed the first time one asks for it.
@@ -125,10 +156,51 @@ class Samples:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.ids = ids
-        self.device = device
-        self.copies = augmented_copies(frame, labels, config, seed)
+        self._take((Shot(frame, labels, frozenset(ids)),), ids, config, seed, device)
+
+    @classmethod
+    def of_shots(
+        cls,
+        shots: Sequence[Shot],
+        ids: tuple[int, ...],
+        config: AugmentConfig,
+        seed: int,
+        device: torch.device,
+    ) -> Samples:
+        """Samples of several annotated frames of one size, the newest last."""
+        made = cls.__new__(cls)
+        made._take(tuple(shots), ids, config, seed, device)
+        return made
+
+    def _take(
+        self,
+        shots: tuple[Shot, ...],
+        ids: tuple[int, ...],
+        config: AugmentConfig,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.shots, self.ids, self.device = shots, ids, device
+        self._drawn = (config, seed)
+        self.copies = copies_of([(s.frame, s.labels) for s in shots], config, seed)
         self._made: dict[str, Any] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every annotated frame tells the truth of every object."""
+        return all(shot.known.issuperset(self.ids) for shot in self.shots)
+
+    def known(self) -> torch.Tensor:
+        """Bool ``(M, N)``: whether copy m tells the truth of object n."""
+        table = [[i in shot.known for i in self.ids] for shot in self.shots]
+        return torch.tensor([table[self.copies.original(m)] for m in range(len(self.copies))])
+
+    def telling_of(self, object_id: int) -> Samples:
+        """The samples of those annotated frames alone that tell the truth of an object."""
+        shots = tuple(shot for shot in self.shots if object_id in shot.known)
+        if len(shots) == len(self.shots):
+            return self
+        return Samples.of_shots(shots, self.ids, *self._drawn, self.device)
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self._made:

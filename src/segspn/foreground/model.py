@@ -42,7 +42,13 @@ class HeadForeground(ForegroundStage):
         if self.config.adapt:
             embeddings, shares = embed_samples(samples, self.backbone, self.parent)
             union = shares.sum(1, keepdim=True).clamp(max=1.0)
-            self.bank.fit(embeddings, union, self.config.fit, seed, on_step=on_step)
+            weights = None
+            if not samples.complete:
+                # Where a frame does not tell of all objects, what it leaves out may be one of them.
+                whole = samples.known().all(1).to(union)[:, None, None, None]
+                weights = torch.maximum(union, whole)
+            self.bank = HeadBank(self.parent.head, 1)
+            self.bank.fit(embeddings, union, self.config.fit, seed, weights, on_step)
 
     def predict(self, frame: Frame) -> Tensor:
         """Foreground probability ``(Hp / 4, Wp / 4)``: the parent's or the adapted head's, the higher.

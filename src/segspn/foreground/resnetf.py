@@ -115,11 +115,12 @@ class NetForeground(ForegroundStage):
 
     def __init__(self, parent: ResNetF, config: NetForegroundConfig) -> None:
         super().__init__(config.threshold)
-        self.config = config
+        self.config, self.parent = config, parent
         self.net = parent.copy() if config.adapt else parent
 
     def adapt(self, samples: Samples, seed: int, on_step: OnStep | None = None) -> None:
         if self.config.adapt:
+            self.net = self.parent.copy()
             fine_tune(self.net, samples, lambda labels: labels > 0, self.config.fit, seed, on_step)
 
     def predict(self, frame: Frame) -> Tensor:

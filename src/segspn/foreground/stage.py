@@ -15,7 +15,7 @@ OnStep = Callable[[int], None]
 
 
 class ForegroundStage(ABC):
-    """``adapt`` once on the annotated frame's samples, then ``predict`` frame by frame.
+    """``adapt`` on the samples of the annotated frames, then ``predict`` frame by frame.
 
     ``threshold``: an instance score survives where the foreground's probability exceeds it.
     """
@@ -25,7 +25,10 @@ class ForegroundStage(ABC):
 
     @abstractmethod
     def adapt(self, samples: Samples, seed: int, on_step: OnStep | None = None) -> None:
-        """Learn everything that is annotated as foreground; deterministic for a seed."""
+        """Learn everything that is annotated as foreground; deterministic for a seed.
+
+        It may be called again, with the samples of all annotations; what was learned before does not
+        count then. Tensors that ``state`` has given out are never written into."""
 
     @abstractmethod
     def predict(self, frame: Frame) -> Tensor:

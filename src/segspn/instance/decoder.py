@@ -1,8 +1,8 @@
-"""Decoder: memory votes, the previous mask and the frame's embedding -> per-object log-odds.
+"""Decoder: everything that is known of an object in a frame -> its log-odds.
 
-Trained offline on synthetic scenes. The memory says what looks like the object, the previous mask
-where it was, the embedding where things end; together they make a sharper and steadier score than
-any of them. Its weights are shared by all objects, and so is the part that reads the embedding.
+Trained offline on synthetic clips, on its own results of the frames before, so that it knows how the
+memory, the online classifier and the last mask fail, and which of them to believe. Its weights are shared
+by all objects, and so is the part that reads the embedding.
 """
 
 from __future__ import annotations
@@ -12,32 +12,96 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segspn.foreground.parent import SUB
+from segspn.instance.learner import CELLS
+from segspn.instance.memory import Votes
+
+CHANNELS = 7 * CELLS + 4 + 2
+"""Of `clues`."""
+
+
+def clues(
+    votes: Votes, steady: Tensor, learning: Tensor, previous: Tensor, foreground: Tensor
+) -> Tensor:
+    """What is known of each object, cell by cell: ``(B, N, CHANNELS, h, w)``, about -2 to 2.
+
+    ``votes``: the memory's, with a batch axis (shares ``(2, B, N, 2h, 2w)``, match ``(4, B, N, h, w)``);
+    ``steady``, ``learning``: the classifier's scores ``(B, N, 4, h, w)``; ``previous``: the last mask,
+    shares ``(B, N, 2h, 2w)``; ``foreground``: the parent's log-odds ``(B, 1, 2h, 2w)``. The last maps are
+    the surroundings: where other objects were, and how near the object was.
+    """
+    b, n = previous.shape[:2]
+
+    def cells(maps: Tensor) -> Tensor:
+        return F.pixel_unshuffle(maps.flatten(0, 1)[:, None], SUB).unflatten(0, (b, n))
+
+    odds = [cells(torch.logit(shares, 1e-4) / 4) for shares in votes.shares]
+    match = 4 * votes.match.movedim(0, 2) - 2
+    others = previous.sum(1, keepdim=True) - previous
+    what = F.pixel_unshuffle((foreground / 4).clamp(-2, 2), SUB)[:, None].expand(-1, n, -1, -1, -1)
+    last = cells(2 * previous - 1)
+    coarse = F.avg_pool2d(previous, SUB)
+    near = [
+        F.avg_pool2d(coarse, 2 * r + 1, 1, r, count_include_pad=False)[:, :, None] for r in (3, 9)
+    ]
+    both = cells(others.clamp(max=1))
+    return torch.cat((*odds, steady, learning, last, what, both, match, *near), 2)
 
 
 class Decoder(nn.Module):
-    """Residual on the memory's log-odds, at stride 8 with 2x2 values per cell (stride 4 out)."""
+    """Two rounds at stride 8 with 2x2 values per cell (stride 4 out).
 
-    def __init__(self, width: int = 96, hidden: int = 32) -> None:
+    The first sees its neighbourhood, the second also what the look-alikes of each place have been given
+    by the first, anywhere in the frame, which fills holes and removes islands.
+    """
+
+    def __init__(self, width: int = 96, hidden: int = 40, key: int = 32) -> None:
         super().__init__()
         self.shared = nn.Conv2d(width, hidden, 3, padding=1)
-        self.own = nn.Conv2d(2 * SUB * SUB, hidden, 3, padding=1)
+        self.own = nn.Conv2d(CHANNELS, hidden, 3, padding=1)
         self.near = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.far = nn.Conv2d(hidden, hidden, 3, padding=3, dilation=3)
-        self.out = nn.Conv2d(hidden, SUB * SUB, 3, padding=1)
+        self.wide = nn.Conv2d(hidden, hidden, 3, padding=2, dilation=2)
+        self.first = nn.Conv2d(hidden, CELLS, 3, padding=1)
+        self.query = nn.Conv2d(width, key, 1)
+        self.key = nn.Conv2d(width, key, 1)
+        self.log_scale = nn.Parameter(torch.tensor(2.3))
+        self.again = nn.Conv2d(CELLS + 1, hidden, 3, padding=1)
+        self.last = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, CELLS, 3, padding=1)
+        self.trust = nn.Parameter(torch.tensor([1.0, 1.0, 0.5, 2.0]))
+        for out in (self.first, self.second):
+            nn.init.zeros_(out.weight)
+            nn.init.zeros_(out.bias)  # type: ignore[arg-type]
 
-    def forward(self, embedding: Tensor, memory: Tensor, previous: Tensor) -> Tensor:
-        """Log-odds of every object.
+    def forward(self, embedding: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds of both rounds, ``(B, N, 2h, 2w)`` each; the second is the result.
 
-        ``embedding`` ``(B, C, h, w)``; ``memory`` and ``previous`` ``(B, N, 2h, 2w)`` in 0..1: the
-        memory's shares, and the last accepted mask (0.5 everywhere: unknown). Returns
-        ``(B, N, 2h, 2w)``.
+        ``embedding`` ``(B, C, h, w)``; ``known`` ``(B, N, CHANNELS, h, w)``: of `clues`.
         """
-        b, n = memory.shape[:2]
-        votes = F.pixel_unshuffle(torch.logit(memory, 1e-4).flatten(0, 1)[:, None], SUB)
-        last = F.pixel_unshuffle(previous.flatten(0, 1)[:, None], SUB)
+        b, n = known.shape[:2]
+        start = (known[:, :, : 4 * CELLS].unflatten(2, (4, CELLS)) * self.trust.view(4, 1, 1, 1)).sum(2)
         frame = self.shared(embedding).repeat_interleave(n, 0)
-        x = F.relu(frame + self.own(torch.cat((votes / 4, 2 * last - 1), 1)))
+        x = F.relu(frame + self.own(known.flatten(0, 1)))
         x = x + F.relu(self.near(x))
+        wide = F.relu(self.wide(F.avg_pool2d(x, 2, ceil_mode=True)))
+        x = x + F.interpolate(wide, size=x.shape[-2:], mode="bilinear", align_corners=False)
         x = x + F.relu(self.far(x))
-        logits = F.pixel_shuffle(votes + self.out(x), SUB)
-        return logits[:, 0].unflatten(0, (b, n))
+        first = start.flatten(0, 1) + self.first(x)
+        alike = self._alike(embedding, first.mean(1).sigmoid().unflatten(0, (b, n)))
+        x = x + F.relu(self.again(torch.cat((first.clamp(-8, 8) / 4, 2 * alike - 1), 1)))
+        x = x + F.relu(self.last(x))
+        second = first + self.second(x)
+        both = F.pixel_shuffle(torch.cat((first, second)), SUB)[:, 0]
+        one, two = both.unflatten(0, (2, b, n))
+        return one, two
+
+    def _alike(self, embedding: Tensor, shares: Tensor) -> Tensor:
+        """Shares ``(B, N, h, w)`` as the look-alikes of each place have them, ``(B N, 1, h, w)``."""
+        b, n, h, w = shares.shape
+        pooled = F.avg_pool2d(embedding, 2, ceil_mode=True)
+        query = F.normalize(self.query(pooled), dim=1).flatten(2)
+        key = F.normalize(self.key(pooled), dim=1).flatten(2)
+        weight = (self.log_scale.exp() * query.transpose(1, 2) @ key).softmax(2)
+        known = F.avg_pool2d(shares, 2, ceil_mode=True).flatten(2).transpose(1, 2)
+        alike = (weight @ known).transpose(1, 2).reshape(b * n, 1, *pooled.shape[-2:])
+        return F.interpolate(alike, size=(h, w), mode="bilinear", align_corners=False)

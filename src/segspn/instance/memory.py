@@ -7,7 +7,8 @@ shares of every object, so that what is read comes out at stride 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,7 @@ from segspn.foreground.parent import SUB
 # Rows of cells matched at once: a block of similarities stays in the cache.
 _BLOCK_ROWS = 2
 
-_MARGIN = 40.0  # e**40 times the cells of a bank is far from float32's limit, e**88
-
-
+MARGIN = 40.0  # e**40 times the cells of a bank is far from float32's limit, e**88
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -41,6 +40,14 @@ class _Entry:
     index: int
 
 
+def _entry(keys: Tensor, shares: Tensor, index: int, annotated: bool) -> _Entry:
+    values = F.pixel_unshuffle(shares[None], SUB)[0]
+    values = torch.cat((values, torch.ones_like(values[:1])))
+    return _Entry(
+        keys.permute(1, 2, 0).contiguous(), values.permute(1, 2, 0).contiguous(), annotated, index
+    )
+
+
 class Memory:
     """Bank of keys ``(h, w)`` x K and label shares, bounded by its config."""
 
@@ -51,14 +58,7 @@ class Memory:
 
     def add(self, keys: Tensor, shares: Tensor, index: int, annotated: bool) -> None:
         """Remember a frame. ``keys``: ``(K, h, w)``; ``shares``: ``(N, 2h, 2w)`` in 0..1."""
-        values = F.pixel_unshuffle(shares[None], SUB)[0]
-        values = torch.cat((values, torch.ones_like(values[:1])))
-        entry = _Entry(
-            keys.permute(1, 2, 0).contiguous(),
-            values.permute(1, 2, 0).contiguous(),
-            annotated,
-            index,
-        )
+        entry = _entry(keys, shares, index, annotated)
         if annotated:
             kept = [e for e in self.entries if e.annotated]
             if len(kept) >= self.config.annotated:
@@ -75,18 +75,60 @@ class Memory:
             self.entries.remove(recent[0])
         self.entries.append(entry)
 
+    def arrange(self, order: Sequence[int | None]) -> None:
+        """The objects from now on, each by its position so far; None: one not remembered (`fill`)."""
+        for k, e in enumerate(self.entries):
+            shares, ones = e.values[..., :-1].unflatten(-1, (-1, SUB * SUB)), e.values[..., -1:]
+            unknown = torch.full_like(shares[..., 0, :], -1.0)
+            columns = [unknown if n is None else shares[..., n, :] for n in order]
+            values = torch.cat((*columns, ones), -1)
+            self.entries[k] = replace(e, values=values)
+
+    def fill(self, position: int, votes: Callable[[Tensor], Tensor]) -> None:
+        """Remember an object that is new since `arrange`, in each frame with the shares ``(1, 2h, 2w)``
+        that ``votes`` gives for the frame's keys ``(K, h, w)``."""
+        column = slice(position * SUB * SUB, (position + 1) * SUB * SUB)
+        for k, e in enumerate(self.entries):
+            if e.values[0, 0, column.start] < 0:
+                shares = F.pixel_unshuffle(votes(e.keys.permute(2, 0, 1))[None], SUB)[0]
+                values = e.values.clone()
+                values[..., column] = shares.permute(1, 2, 0)
+                self.entries[k] = replace(e, values=values)
+
+    def annotate(self, keys: Tensor, shares: Tensor, indices: Sequence[int]) -> None:
+        """Put annotated frames in the place of all that are there, and of their own predictions.
+
+        ``keys`` ``(A, K, h, w)``; ``shares`` ``(A, N, 2h, 2w)``. Their number is the caller's to bound.
+        """
+        self.entries = [
+            e for e in self.entries if not e.annotated and e.index not in set(indices)
+        ]
+        for key, share, index in zip(keys, shares, indices, strict=True):
+            self.entries.append(_entry(key, share, index, annotated=True))
+
     def read(self, keys: Tensor, region: Tensor) -> Tensor:
         """Shares ``(N, 2h, 2w)`` in 0..1 that the bank votes for, given ``keys`` ``(K, h, w)``.
 
         Only the cells of ``region``, bool ``(h, w)``, are sure to be looked up; elsewhere shares may
         be 0.
         """
+        sums = self._gather(keys, region).sum(0)
+        return F.pixel_shuffle((sums[:-1] / sums[-1:].clamp(min=1e-30))[None], SUB)[0]
+
+    def votes(self, keys: Tensor, region: Tensor) -> Votes:
+        """The same, annotated and recent frames apart, and how well they match."""
+        votes = votes_of(self._gather(keys, region)[None], self.scale)
+        return Votes(votes.shares[:, 0], votes.match[:, 0])
+
+    def _gather(self, keys: Tensor, region: Tensor) -> Tensor:
+        """Sums ``(2, 4 N + 1, h, w)`` of annotated and of recent frames: each object's shares, weighted,
+        and the weights."""
         _, h, w = keys.shape
         width = self.entries[0].values.shape[-1]
-        out = keys.new_zeros(width - 1, h, w)
+        out = keys.new_zeros(2, width, h, w)
         # Cosines are at most 1: shifted by the scale, weights cannot overflow. The margin keeps the
         # small ones out of the denormal range, where arithmetic is many times slower.
-        shift = keys.new_tensor(_MARGIN - self.scale)
+        shift = keys.new_tensor(MARGIN - self.scale)
         for top in range(0, h, _BLOCK_ROWS):
             rows = slice(top, min(h, top + _BLOCK_ROWS))
             wanted = torch.nonzero(region[rows].any(0)).flatten()
@@ -94,7 +136,6 @@ class Memory:
                 continue
             columns = slice(int(wanted[0]), int(wanted[-1]) + 1)
             queries = self.scale * keys[:, rows, columns].flatten(1)
-            votes = queries.new_zeros(width, queries.shape[1])
             for entry in self.entries:
                 near = (slice(0, h), slice(0, w))
                 if not entry.annotated:
@@ -104,10 +145,10 @@ class Memory:
                 # The matrix of weights is what costs: one product writes it, one pass raises it, one
                 # product reads it, laid out so that few objects still make a wide product.
                 weight = torch.addmm(shift, remembered, queries).exp_()
-                votes += entry.values[near].flatten(0, 1).T @ weight
-            shares = votes[:-1] / votes[-1:].clamp(min=1e-30)
-            out[:, rows, columns] = shares.view(width - 1, rows.stop - rows.start, -1)
-        return F.pixel_shuffle(out[None], SUB)[0]
+                sums = entry.values[near].flatten(0, 1).T @ weight
+                group = 0 if entry.annotated else 1
+                out[group, :, rows, columns] += sums.view(width, rows.stop - rows.start, -1)
+        return out
 
     def state(self) -> dict[str, Tensor]:
         """Flat tensors, so that a session can be saved without pickle."""
@@ -124,6 +165,36 @@ class Memory:
             self.entries.append(
                 _Entry(state[f"{i}.keys"], state[f"{i}.values"], bool(annotated), index)
             )
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What a memory says of a frame, annotated frames first, recent ones second.
+
+    ``shares`` ``(2, N, 2h, 2w)`` in 0..1, 0 where nothing was looked up or nothing is remembered;
+    ``match`` ``(4, N, h, w)``: about the cosine of the best match of the object, of all else, then of both
+    among the recent frames.
+    """
+
+    shares: Tensor
+    match: Tensor
+
+    def batched(self) -> Votes:
+        """With a batch axis of 1 behind the first axis."""
+        return Votes(self.shares[:, None], self.match[:, None])
+
+
+def votes_of(sums: Tensor, scale: float) -> Votes:
+    """Sums ``(B, 2, 4 N + 1, h, w)`` of weights ``exp(scale * (cosine - 1) + MARGIN)`` -> votes
+    with a batch axis behind the first."""
+    b, _, width, h, w = sums.shape
+    cells, total = sums[:, :, :-1].unflatten(2, (-1, SUB * SUB)), sums[:, :, -1:]
+    shares = F.pixel_shuffle((cells / total[:, :, None].clamp(min=1e-30)).flatten(0, 2), SUB)
+    shares = shares.view(b, 2, -1, SUB * h, SUB * w).transpose(0, 1)
+    own = cells.mean(3)
+    both = torch.stack((own, (total - own).clamp(min=0)), 2).flatten(1, 2)  # (B, 4, N, h, w)
+    match = (1 + (both.clamp(min=1e-8).log() - MARGIN) / scale).transpose(0, 1)
+    return Votes(shares, match)
 
 
 def search_region(shares: Tensor, radius: int) -> Tensor:

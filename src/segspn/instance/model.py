@@ -1,43 +1,40 @@
-"""Stage 2, instance recognition: per-object heads, appearance memory and decoder make score maps."""
+"""Stage 2, instance recognition: a classifier per object, appearance memory and decoder make score maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone.frame import Frame
 from segspn.foreground.augment import Samples
-from segspn.foreground.heads import FitConfig, HeadBank
 from segspn.foreground.model import embed, embed_samples
-from segspn.foreground.parent import ParentNet
-from segspn.instance.decoder import Decoder
+from segspn.foreground.parent import SUB, ParentNet
+from segspn.instance.decoder import Decoder, clues
+from segspn.instance.learner import Learner, LearnerConfig, Moments, describe, moments
 from segspn.instance.memory import Memory, MemoryConfig, search_region
 from segspn.instance.stage import InstanceStage, OnObjectStep
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
-    """``tune=False`` skips first-frame fine-tuning: the paper's last row of Table 2.
-
-    The decoder's log-odds (the memory's alone without ``decode``) and the head's, ``head_weight`` times,
-    are added; heads are cut off at ``head_limit`` first, since fine-tuning makes them sure of what they
-    have never seen. ``reach``: how far, in cells of stride 8, objects may have moved since a frame ago.
+    """``tune=False`` skips first-frame fine-tuning, the paper's last row of Table 2: the memory's votes
+    are all there is. ``reach``: how far, in cells of stride 8, objects may have moved since a frame ago.
     """
 
     tune: bool = True
-    fit: FitConfig = field(default_factory=FitConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
-    head_weight: float = 0.3
-    head_limit: float = 4.0
-    decode: bool = True
     reach: int = 12
 
 
 class HeadInstances(InstanceStage):
-    """A head for each object and the memory, over the frozen backbone's embedding (stride 4)."""
+    """A classifier for each object and the memory, over the frozen backbone's embedding, read by the
+    decoder (stride 4)."""
 
     def __init__(
         self,
@@ -49,35 +46,74 @@ class HeadInstances(InstanceStage):
     ) -> None:
         self.config = config
         self.backbone, self.parent, self.decoder = backbone, parent, decoder
-        self.bank = HeadBank(parent.head, count)
+        self.learner = Learner(config.learner)
         self.memory = Memory(config.memory, float(parent.scale))
+        self._sure: Tensor | None = None
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
+        """In closed form: there is no chance in it, and one step."""
         embeddings, shares = embed_samples(samples, self.backbone, self.parent)
-        self.memory.add(self.parent.keys(embeddings[:1])[0], shares[0], 0, annotated=True)
-        self.last = shares[0]
-        if self.config.tune:
-            everyone = tuple(range(len(samples.ids)))
-            told = None if on_step is None else partial(on_step, everyone)
-            self.bank.fit(embeddings, shares, self.config.fit, seed, on_step=told)
+        self._remember(samples, embeddings, shares)
+        self.last, self._sure = shares[len(samples.shots) - 1], None
+        newest = samples.shots[-1].known
+        self.learner.begin(
+            known_moments(describe(embeddings), shares, samples.known()), [i in newest for i in samples.ids]
+        )
+        if on_step is not None:
+            on_step(tuple(range(len(samples.ids))), 1)
+
+    def arrange(self, order: Sequence[int | None]) -> None:
+        self.learner.arrange(order)
+        self.memory.arrange(order)
+        new = self.last.new_zeros(self.last.shape[1:])
+        self.last = torch.stack([new if k is None else self.last[k] for k in order])
+        self._sure = None
+
+    def _remember(self, samples: Samples, embeddings: Tensor, shares: Tensor) -> None:
+        """Put all annotated frames into the memory, in place of those it has.
+
+        What one of them, or a recent frame, does not tell of an object is filled in with what the
+        frames vote for that do tell: to count as "not there" would be a lie.
+        """
+        shots = samples.shots
+        keys = self.parent.keys(embeddings[: len(shots)])
+        shares = shares[: len(shots)].clone()
+        everywhere = torch.ones(keys.shape[-2:], dtype=torch.bool, device=keys.device)
+        for n, i in enumerate(samples.ids):
+            told = [k for k, shot in enumerate(shots) if i in shot.known]
+            votes = Memory(self.config.memory, float(self.parent.scale))
+            votes.annotate(keys[told], shares[told, n : n + 1], told)
+            for k, shot in enumerate(shots):
+                if i not in shot.known | shot.found:
+                    shares[k, n] = votes.read(keys[k], everywhere)[0]
+            self.memory.fill(n, partial(votes.read, region=everywhere))
+        self.memory.annotate(keys, shares, [shot.index for shot in shots])
 
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
         region = search_region(self.last, self.config.reach)
-        memory = self.memory.read(self._keys(frame), region)
-        if self.config.decode:
-            logits = self.decoder(embedding, memory[None], self.last[None])[0]
-        else:
-            logits = torch.logit(memory, 1e-4)
-        if self.config.tune:
-            heads = self.bank.run(embedding)[0].clamp(-self.config.head_limit, self.config.head_limit)
-            logits = logits + self.config.head_weight * heads
-        return compete(logits)
+        if not self.config.tune:
+            return compete(torch.logit(self.memory.read(self._keys(frame), region), 1e-4)).sigmoid()
+        votes = self.memory.votes(self._keys(frame), region)
+        steady, learning = self.learner.scores(self._inputs(frame), tuple(embedding.shape[-2:]))
+        foreground = self.parent.foreground(embedding)
+        known = clues(votes.batched(), steady, learning, self.last[None], foreground)
+        logits = compete(self.decoder(embedding, known)[1])
+        self._sure = certainty(logits)
+        return logits[0].sigmoid()
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         self.memory.add(self._keys(frame), shares, index, annotated=False)
-        self.last = shares
+        if self._sure is not None:
+            self.learner.update(moments(self._inputs(frame), shares[None], self._sure))
+        self.last, self._sure = shares, None
+
+    def _inputs(self, frame: Frame) -> Tensor:
+        """The classifier's inputs of a frame, computed once per frame."""
+        embedding = embed(frame, self.backbone, self.parent)
+        made: Tensor = frame.once("inputs", lambda: describe(embedding))
+        return made
 
     def _keys(self, frame: Frame) -> Tensor:
         """The memory's keys ``(K, Hp / 8, Wp / 8)`` of a frame, computed once per frame."""
@@ -86,12 +122,12 @@ class HeadInstances(InstanceStage):
         return made
 
     def state(self) -> dict[str, Tensor]:
-        out = {f"head{i}": p for i, p in enumerate(self.bank.params)}
+        out = {f"learner.{k}": v for k, v in self.learner.state().items()}
         out |= {f"memory.{k}": v for k, v in self.memory.state().items()}
         return out | {"memory.last": self.last}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.bank.params = [state[f"head{i}"] for i in range(4)]
+        self.learner.restore({k[8:]: v for k, v in state.items() if k.startswith("learner.")})
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
         self.last = state["memory.last"]
 
@@ -99,12 +135,33 @@ class HeadInstances(InstanceStage):
 def compete(logits: Tensor) -> Tensor:
     """Soft aggregation: each object's log-odds against the best of the others and background.
 
-    ``(N, h, w)`` log-odds -> probabilities; for one object it is the sigmoid. Where two objects both
-    claim a pixel, the weaker claim drops by what the stronger exceeds it (Oh et al., STM, eq. 6, in
-    spirit; with a maximum instead of a sum, so that ten objects do not shrink each other).
+    Log-odds ``(..., N, h, w)`` in and out; one object's stay as they are. Where two objects both claim a
+    pixel, the weaker claim drops by what the stronger exceeds it (Oh et al., STM, eq. 6, in spirit; with
+    a maximum instead of a sum, so that ten objects do not shrink each other).
     """
-    if len(logits) == 1:
-        return logits.sigmoid()
-    best, second = logits.topk(2, dim=0).values
+    if logits.shape[-3] < 2:
+        return logits
+    best, second = logits.topk(2, dim=-3).values.split(1, -3)
     others = torch.where(logits == best, second, best)
-    return (logits - others.clamp(min=0.0)).sigmoid()
+    return logits - others.clamp(min=0.0)
+
+
+def certainty(logits: Tensor) -> Tensor:
+    """How sure log-odds ``(B, N, 2h, 2w)`` are, ``(B, N, h, w)`` in 0..1: what a frame may teach."""
+    return F.avg_pool2d((logits.sigmoid() - 0.5).abs().mul(2), SUB)
+
+
+def known_moments(inputs: Tensor, shares: Tensor, known: Tensor) -> Moments:
+    """Moments of annotated frames and their copies, ``(1, N, ...)``.
+
+    ``inputs`` ``(M, h w, D)``; ``shares`` ``(M, N, 2h, 2w)``; ``known``: bool ``(M, N)``, whether copy m
+    tells the truth of object n.
+    """
+    weight = known.to(shares) / known.sum(0).clamp(min=1)
+    total: Moments | None = None
+    for m in range(len(inputs)):  # one at a time: copies of large frames need not be held at once
+        found = moments(inputs[m : m + 1], shares[m : m + 1])
+        found = found.times(weight[m][None, :, None, None])
+        total = found if total is None else total.plus(found)
+    assert total is not None
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,16 +29,29 @@ class NetInstances(InstanceStage):
     """A fine-tuned copy of the parent for each object; nothing is remembered of later frames."""
 
     def __init__(self, parent: ResNetF, config: NetInstanceConfig, count: int) -> None:
-        self.config = config
+        self.config, self.parent = config, parent
         self.nets = [parent.copy() if config.tune else parent for _ in range(count)]
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
-        """One object after another, each from the same seed: it is learned as if it were alone."""
+        """One object after another, each from the same seed: it is learned as if it were alone.
+
+        Objects of which the newest annotated frame does not tell stay as they are.
+        """
         if not self.config.tune:
             return
-        for k, (net, i) in enumerate(zip(self.nets, samples.ids, strict=True)):
+        for k, i in enumerate(samples.ids):
+            if i not in samples.shots[-1].known:
+                continue
             told = None if on_step is None else partial(on_step, (k,))
-            fine_tune(net, samples, partial(np.equal, i), self.config.fit, seed, told)
+            self.nets[k] = self.parent.copy()
+            own = samples.telling_of(i)
+            fine_tune(self.nets[k], own, partial(np.equal, i), self.config.fit, seed, told)
+
+    def arrange(self, order: Sequence[int | None]) -> None:
+        tune = self.config.tune
+        self.nets = [
+            (self.parent.copy() if tune else self.parent) if k is None else self.nets[k] for k in order
+        ]
 
     def predict(self, frame: Frame) -> Tensor:
         return torch.stack([net.probability(frame) for net in self.nets])

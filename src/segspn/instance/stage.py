@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -16,14 +16,22 @@ many steps these have made; ``state()`` is up to date."""
 
 
 class InstanceStage(ABC):
-    """``fit`` on the annotated frame's samples; then per frame ``predict`` and ``accept``.
+    """``fit`` on the samples of the annotated frames; then per frame ``predict`` and ``accept``.
 
     The models of an object never depend on which other objects there are; only scores compete.
     """
 
     @abstractmethod
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
-        """Learn every object of ``samples.ids``; deterministic for a seed."""
+        """Learn every object of ``samples.ids``; deterministic for a seed.
+
+        It is called again whenever a frame has been annotated (the last of ``samples.shots``), after
+        ``arrange`` where objects have come. Tensors that ``state`` has given out are never written
+        into, so that a session can go back to them."""
+
+    @abstractmethod
+    def arrange(self, order: Sequence[int | None]) -> None:
+        """The objects from now on, each by its position so far; None: a new one, to be fitted."""
 
     @abstractmethod
     def predict(self, frame: Frame) -> Tensor:

@@ -151,8 +151,8 @@ class _Following:
         small = self._work.scale.shrink_frame(frame)
         if self._session is not None:
             return self._session.step(small)
-        session = self._work.segmenter.session()
-        result = session.annotate(small, self._work.labels)
+        session = self._work.segmenter.session(keep=1)
+        result = session.begin(small, self._work.labels)
         self._session = session
         return result
 

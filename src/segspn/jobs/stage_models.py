@@ -57,7 +57,7 @@ def foreground_session(
     preset = replace(preset, instance=replace(preset.instance, tune=False))
     preset = _schedule(preset, FOREGROUND, iterations if model is None else 0)
     session = with_preset(segmenter, preset).session()
-    session.annotate(frame, labels)
+    session.begin(frame, labels)
     if model is not None:
         session.foreground.restore(_loaded(session.foreground, segmenter, FOREGROUND, model))
     return session
@@ -80,7 +80,7 @@ def instance_session(
     preset = replace(preset, foreground=foreground)
     preset = _schedule(preset, str(object_id), iterations if model is None else 0)
     session = with_preset(segmenter, preset).session()
-    session.annotate(frame, np.where(labels == object_id, labels, 0).astype(np.int32))
+    session.begin(frame, np.where(labels == object_id, labels, 0).astype(np.int32))
     if model is not None:
         # The memory is that of the annotated frame; the model file holds the net.
         net = _loaded(session.instance, segmenter, str(object_id), model)

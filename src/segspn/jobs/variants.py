@@ -25,9 +25,9 @@ def sequence_segmenter(segmenter: Segmenter) -> SegmentSequence:
         masks = read_object_masks(mask, source.size)
         wide = needs_wide(masks.ids)
         make_folders([folder])
-        session = segmenter.session()
+        session = segmenter.session(keep=1)
         for index, frame in enumerate(prefetch(source.read())):
-            result = session.step(frame) if index else session.annotate(frame, masks.labels)
+            result = session.step(frame) if index else session.begin(frame, masks.labels)
             write_labels(folder / f"{source.names[index]}.png", result.labels, wide)
 
     return segment

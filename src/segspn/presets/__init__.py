@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 from segspn.config import build, named_text, names_in, parse_mapping
 from segspn.foreground import AugmentConfig, ForegroundConfig, NetForegroundConfig
@@ -63,12 +65,16 @@ def load_preset(name: str | Preset) -> Preset:
     if isinstance(name, Preset):
         return name
     text, stem = named_text(name, resources.files(__name__), "preset")
-    values = parse_mapping(text, name, "a preset")
+    return preset_of({"name": stem, **parse_mapping(text, name, "a preset")}, name)
+
+
+def preset_of(values: Mapping[str, Any], where: str) -> Preset:
+    """A preset from plain values, as YAML or JSON gives them. Raises InputError that names ``where``."""
     model = values.get("model", Preset.model)
     # A model that is unknown is refused when the preset is built; any sections will do until then.
     known = isinstance(model, str) and model in MODELS
     sections = MODELS[model if known else Preset.model].sections
     # Every section of the model, so that those the file leaves out get the model's own defaults.
-    given = {"name": stem, **dict.fromkeys(sections, {}), **values}
-    preset: Preset = build(Preset, given, name, sections)
+    given = {**dict.fromkeys(sections, {}), **values}
+    preset: Preset = build(Preset, given, where, sections)
     return preset

@@ -1,4 +1,4 @@
-"""Offline training of parent net, instance decoder and SPN; ``segspn train`` calls `stages`."""
+"""Offline training of parent, decoder, SPN and prompt net; ``segspn train`` calls `stages`."""
 
 from __future__ import annotations
 

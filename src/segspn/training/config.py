@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from segspn.config import build, named_text, names_in, parse_mapping, with_settings
-from segspn.data import DataConfig
+from segspn.data import ClipConfig, DataConfig
 from segspn.training.loop import LoopConfig
 
 
@@ -30,14 +30,29 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class DecoderConfig(StageConfig):
+    """``clip``: what the synthetic clips look like; their size is this net's."""
+
+    clip: ClipConfig = field(default_factory=ClipConfig)
+
+
+@dataclass(frozen=True)
+class PromptsConfig(StageConfig):
+    """``scenes``: different scenes, each seen with several objects and users."""
+
+    scenes: int = 3000
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """Data and the three nets; the YAML files in ``recipes`` explain each value."""
+    """Data and the nets; the YAML files in ``recipes`` explain each value."""
 
     name: str
     data: tuple[DataConfig, ...]
     parent: StageConfig
-    decoder: StageConfig
+    decoder: DecoderConfig
     spn: StageConfig
+    prompts: PromptsConfig
     description: str = ""
     seed: int = 0
     bad_share: float = 0.05

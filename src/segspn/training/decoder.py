@@ -1,48 +1,48 @@
-"""Offline training of the instance decoder on pairs of views.
+"""Offline training of the instance decoder on synthetic clips, with online learning in the loop.
 
-The first view is the memory, the second the current frame; the previous mask is the second view's,
-moved and corrupted as a video's last output would be.
+The classifier is fitted on a clip's first frame and goes on learning from what the decoder makes of the
+later ones; so do the memory and the last mask. Now and then the last mask is spoilt as drift would spoil
+it, so that the decoder learns to find back.
 """
 
 from __future__ import annotations
 
-import cv2
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from segspn.foreground.parent import ParentNet
-from segspn.instance.decoder import Decoder
-from segspn.training.corrupt import coarse_scores
-from segspn.training.parent import MOST, Pairs, matched_labels, mean_iou
+from segspn.data.clips import ClipConfig, draw_clip
+from segspn.data.stills import Stills
+from segspn.foreground.parent import SUB, ParentNet
+from segspn.instance.decoder import Decoder, clues
+from segspn.instance.learner import Learner, LearnerConfig, describe, moments
+from segspn.instance.memory import MARGIN, MemoryConfig, votes_of
+from segspn.instance.model import certainty, compete
+from segspn.training.parent import mean_iou
+
+OBJECTS = 2  # of a clip, followed together
+SPOILT = 0.3  # probability that what is handed on of a frame is spoilt
 
 
-class TrackedPairs(Pairs):
-    """Pairs of views plus ``previous`` float32 (MOST, S/4, S/4): last frame's masks of the objects.
+class Clips(Dataset[dict[str, np.ndarray]]):
+    """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips, and a ``seed``."""
 
-    One in six is unknown (0.5 everywhere), so that the decoder can work without it.
-    """
+    def __init__(
+        self, stills: Stills, count: int, config: ClipConfig = ClipConfig(frames=6), seed: int = 0
+    ) -> None:
+        self.stills, self.count, self.config, self.seed = stills, count, config, seed
+
+    def __len__(self) -> int:
+        return self.count
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        item = super().__getitem__(index)
-        rng = np.random.default_rng((self.seed, index, 2))
-        labels = item["labels"][1]
-        size = labels.shape[0]
-        shift = rng.normal(0, 1, 2) * rng.choice([2.0, 6.0, 14.0])
-        turn = cv2.getRotationMatrix2D(
-            (size / 2, size / 2), rng.normal(0, 3), float(np.exp(rng.normal(0, 0.04)))
-        )
-        turn[:, 2] += shift
-        moved = cv2.warpAffine(labels, turn, (size, size), flags=cv2.INTER_NEAREST)
-        previous = np.stack([coarse_scores(moved == k + 1, rng) for k in range(MOST)])
-        if rng.random() < 1 / 6:
-            previous[:] = 0.5
-        # What the pipeline feeds back is a label map: crisp more often than not.
-        elif rng.random() < 0.7:
-            previous = (previous > 0.5).astype(np.float32)
-        item["previous"] = previous
-        return item
+        clip = draw_clip(self.stills, np.random.default_rng((self.seed, index)), self.config)
+        images = np.ascontiguousarray(clip.images.transpose(0, 3, 1, 2))
+        return {"images": images, "labels": clip.labels, "seed": np.array(index)}
 
 
 class DecoderTrainer(nn.Module):
@@ -61,34 +61,127 @@ class DecoderTrainer(nn.Module):
         return self
 
 
+@dataclass
+class _Seen:
+    """A frame of B clips as the decoder's inputs need it."""
+
+    keys: Tensor  # (B, K, M)
+    inputs: Tensor  # (B, M, D), of `describe`
+
+
+def match(query: Tensor, remembered: list[tuple[Tensor, Tensor]], scale: float) -> Tensor:
+    """What `Memory` sums up of frames, everywhere: ``(B, 4 N + 1, h w)``.
+
+    ``query`` ``(B, K, h w)``; ``remembered``: keys ``(B, K, h w)`` and shares ``(B, N, 2h, 2w)``.
+    """
+    total: Tensor | None = None
+    for keys, shares in remembered:
+        values = F.pixel_unshuffle(shares, SUB).flatten(2)
+        values = torch.cat((values, torch.ones_like(values[:, :1])), 1)
+        shift = query.new_tensor(MARGIN - scale)
+        found = values @ torch.baddbmm(shift, keys.transpose(1, 2), query, alpha=scale).exp_()
+        total = found if total is None else total + found
+    assert total is not None
+    return total
+
+
+def spoil(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """Masks ``(B, N, 2h, 2w)`` as drift leaves them: grown, shrunk, shifted, cut in half, lost, or
+    spilt onto another object."""
+    out = shares.clone()
+    side = shares.shape[-1]
+    for b in range(len(out)):
+        for k in range(out.shape[1]):
+            kind, size = torch.rand(2, generator=generator).tolist()
+            one = out[b : b + 1, k : k + 1]
+            radius = 1 + int(3 * size)
+            if kind < 0.2:
+                one = F.max_pool2d(one, 2 * radius + 1, 1, radius)
+            elif kind < 0.4:
+                one = -F.max_pool2d(-one, 2 * radius + 1, 1, radius)
+            elif kind < 0.55:
+                by = torch.randint(-5, 6, (2,), generator=generator).tolist()
+                one = one.roll(by, (2, 3))
+            elif kind < 0.8:  # a half-plane through the object
+                angle = 6.2832 * size
+                grid = torch.arange(side, dtype=one.dtype)
+                where = torch.nonzero(one[0, 0] > 0.5)
+                if len(where):
+                    y, x = where[int(torch.randint(len(where), (1,), generator=generator))].tolist()
+                    height = torch.sin(torch.tensor(angle)) * (grid - y)[:, None]
+                    beside = height + torch.cos(torch.tensor(angle)) * (grid - x)[None, :] > 0
+                    one = one * beside.to(one.device)
+            elif kind < 0.87:
+                one = torch.zeros_like(one)
+            elif out.shape[1] > 1:
+                one = (one + shares[b : b + 1, k - 1 : k if k else None]).clamp(max=1)
+            out[b, k] = one[0, 0]
+    return out / out.sum(1, keepdim=True).clamp(min=1)
+
+
 def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Cross entropy at stride 4; an object and its background have the same say."""
+    """Cross entropy at stride 4 over the frames of a clip, and the Jaccard index, made soft."""
     assert isinstance(model, DecoderTrainer)
-    device = model.decoder.out.weight.device
-    images = batch["images"].to(device).float().flatten(0, 1)
-    labels = batch["labels"].to(device).long().clamp(max=MOST)
-    onehot = F.one_hot(labels, MOST + 1).permute(0, 1, 4, 2, 3).float()
-    shares = F.avg_pool2d(onehot.flatten(0, 1), 4).unflatten(0, (-1, 2))
+    device = model.decoder.log_scale.device
+    labels = batch["labels"].to(device).long()  # (B, T, S, S)
+    count, frames = labels.shape[:2]
     with torch.no_grad():
-        features = model.backbone(images.contiguous(memory_format=torch.channels_last))
-        embedding = model.parent.embed(features)
-        keys = model.parent.keys(embedding).unflatten(0, (-1, 2))
-        # Twice the learned scale, as the memory reads: few votes count.
-        scale = 2.0 * model.parent.scale
-        memory = matched_labels(keys[:, 0], keys[:, 1], shares[:, 0], scale)[:, 1:]
-    target = shares[:, 1, 1:]
-    logits = model.decoder(
-        embedding.unflatten(0, (-1, 2))[:, 1], memory, batch["previous"].to(device)
-    )
-    # An object that the memory has never seen cannot be found.
-    known = (shares[:, 0, 1:].amax((2, 3), keepdim=True) > 0).float()
+        if "embedding" in batch:
+            embedding = batch["embedding"].to(device).float()
+        else:
+            images = batch["images"].to(device).float().flatten(0, 1)
+            images = images.contiguous(memory_format=torch.channels_last)
+            embedding = model.parent.embed(model.backbone(images)).unflatten(0, (count, frames))
+        onehot = torch.stack([labels == k + 1 for k in range(OBJECTS)], 2).float()
+        shares = F.avg_pool2d(onehot.flatten(0, 1), 4).unflatten(0, (count, frames))
+    seed = int(batch["seed"].sum())
+    generator = torch.Generator().manual_seed(seed)
+    size = tuple(embedding.shape[-2:])
+    scale = MemoryConfig().sharpness * float(model.parent.scale)
+    known = (shares[:, 0].amax((2, 3), keepdim=True) > 0.5).float()  # (B, N, 1, 1)
+    seen = [
+        _Seen(model.parent.keys(e).flatten(2), describe(e)) for e in embedding.unbind(1)
+    ]
+    learner = Learner(LearnerConfig())
+    learner.begin(moments(seen[0].inputs, shares[:, 0]))
+    previous = shares[:, 0]
+    recent: list[tuple[Tensor, Tensor]] = []
+    losses, given, found = [], [], []
+    for t in range(1, frames):
+        with torch.no_grad():
+            sums = [match(seen[t].keys, [(seen[0].keys, shares[:, 0])], scale)]
+            sums.append(match(seen[t].keys, recent, scale) if recent else torch.zeros_like(sums[0]))
+            votes = votes_of(torch.stack(sums, 1).unflatten(3, size), scale)
+            steady, learning = learner.scores(seen[t].inputs, size)
+            foreground = model.parent.foreground(embedding[:, t])
+            inputs = clues(votes, steady, learning, previous, foreground)
+        first, logits = model.decoder(embedding[:, t], inputs)
+        target = shares[:, t]
+        losses.append(_loss(first, target, known) * 0.3 + _loss(compete(logits), target, known))
+        given.append(mean_iou(F.pixel_shuffle(learning.flatten(1, 2), SUB) > 0, target, known))
+        found.append(mean_iou(logits > 0, target, known))
+        with torch.no_grad():
+            # What the pipeline hands on is a label map at full resolution, averaged over cells.
+            sharp = F.interpolate(compete(logits), scale_factor=4, mode="bilinear")
+            mask = F.avg_pool2d((sharp > 0).float(), 4)
+            if float(torch.rand(1, generator=generator)) < SPOILT:
+                mask = spoil(mask, generator)
+            previous = mask * known
+            recent = [*recent[-1:], (seen[t].keys, previous)]
+            learner.update(moments(seen[t].inputs, previous, certainty(compete(logits))))
+    loss = torch.stack(losses).mean()
+    figures = {"loss": loss.item(), "iou_learner": sum(given) / len(given)}
+    return loss, {**figures, "iou": sum(found) / len(found), "iou_last": found[-1]}
+
+
+def _loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """An object and its background have the same say; objects that the first frame does not show, none."""
     share = target.mean((2, 3), keepdim=True).clamp(0.05, 0.95)
     weight = known * (target * (1 - share) + (1 - target) * share) / (share * (1 - share)) / 2
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    loss = (loss * weight).sum() / weight.sum().clamp(min=1.0)
-    figures = {
-        "loss": loss.item(),
-        "iou_memory": mean_iou(memory > 0.5, target, known),
-        "iou": mean_iou(logits > 0, target, known),
-    }
-    return loss, figures
+    entropy = (loss * weight).sum() / weight.sum().clamp(min=1.0)
+    scores = logits.sigmoid()
+    inter = (scores * target).sum((2, 3))
+    jaccard = inter / (scores + target - scores * target).sum((2, 3)).clamp(min=1.0)
+    present = known[..., 0, 0] * (target.amax((2, 3)) > 0.5)
+    return entropy + 0.3 * (1 - (jaccard * present).sum() / present.sum().clamp(min=1.0))

@@ -20,13 +20,16 @@ from segspn.data import Stills, open_data
 from segspn.data.check import check_data
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
+from segspn.models import LiteWeights
+from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training.board import panels
 from segspn.training.config import TrainConfig
-from segspn.training.decoder import DecoderTrainer, TrackedPairs, decoder_loss
+from segspn.training.decoder import Clips, DecoderTrainer, decoder_loss
 from segspn.training.loop import LossFn, train
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
 from segspn.training.processes import join
+from segspn.training.prompts import PromptScenes, PromptTrainer, prompt_loss
 from segspn.training.spn import MistakenPairs, SpnTrainer, spn_loss
 from segspn.video.atomic import write_bytes
 from segspn.weights import load_weights, save_weights
@@ -38,13 +41,14 @@ PARENT = "parent"  # the trained parent that the later nets stand on: the shippe
 class Task:
     """One net to train: ``model`` goes through the loop, ``output`` is its module whose log-odds are
     the prediction (empty: no pictures are drawn of it), ``files`` are the weight files it leaves: stem
-    -> module's name."""
+    -> module's name, ``parent`` the trained parent that it stands on."""
 
     model: nn.Module
     dataset: Dataset[Any]
     loss: LossFn
     output: str
     files: Mapping[str, str]
+    parent: nn.Module | None = None
 
 
 def _parent_task(config: TrainConfig, stills: Stills, _: str) -> Task:
@@ -57,10 +61,11 @@ def _parent_task(config: TrainConfig, stills: Stills, _: str) -> Task:
 
 def _decoder_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
     loop = config.decoder.loop
-    data = TrackedPairs(stills, loop.steps * loop.batch, config.decoder.size, config.seed)
+    clip = dataclasses.replace(config.decoder.clip, size=config.decoder.size)
+    data = Clips(stills, loop.steps * loop.batch, clip, config.seed)
     backbone, net = _trained_parent(parent)
     model = DecoderTrainer(backbone, net, Decoder(net.trunk.width))
-    return Task(model, data, decoder_loss, "decoder", {"decoder": "decoder"})
+    return Task(model, data, decoder_loss, "decoder", {"decoder": "decoder"}, net)
 
 
 def _spn_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
@@ -70,13 +75,26 @@ def _spn_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
     guidance, evidence = LightGuidance(backbone.channels), MaskEvidence(net.trunk.width)
     model = SpnTrainer(backbone, net, guidance, evidence, Propagation())
     files = {f"spn_{name}": name for name in ("guidance", "evidence", "propagation")}
-    return Task(model, data, spn_loss, "propagation", files)
+    return Task(model, data, spn_loss, "propagation", files, net)
+
+
+def _prompts_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
+    settings = config.prompts
+    count = settings.loop.steps * settings.loop.batch
+    data = PromptScenes(stills, count, settings.scenes, settings.size, config.seed)
+    backbone, trained = _trained_parent(parent)
+    net = PromptNet(backbone.channels, trained.trunk.width)
+    net.trunk.load_state_dict(trained.trunk.state_dict())
+    net.key.load_state_dict(trained.key.state_dict())
+    model = PromptTrainer(backbone, net)
+    return Task(model, data, prompt_loss, "", {"prompts": "net"}, trained)
 
 
 TASKS: Mapping[str, Callable[[TrainConfig, Stills, str], Task]] = {
     "parent": _parent_task,
     "decoder": _decoder_task,
     "spn": _spn_task,
+    "prompts": _prompts_task,
 }
 """In the order in which they are trained."""
 
@@ -106,8 +124,8 @@ def train_stage(
             load_weights(task.model.get_submodule(name), _starting_point(settings.start, stem))
     identity = dataclasses.asdict(settings) | {"data": stills.digest()}
     del identity["loop"]  # the loop adds what counts of it
-    if stage != "parent":
-        identity["parent"] = _digest(task.model.get_submodule("parent"))
+    if task.parent is not None:
+        identity["parent"] = _digest(task.parent)
     out.mkdir(parents=True, exist_ok=True)
     if processes.first and not (out / "checkpoint.pt").exists():
         values = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
@@ -136,7 +154,7 @@ def train_stage(
 
 
 def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -> list[Path]:
-    """Train parent, decoder and SPN, each in a folder of its own below ``out``.
+    """Train parent, decoder, SPN and prompt net, each in a folder of its own below ``out``.
 
     ``out/preset.yaml`` then makes ``segspn segment --preset`` use them. Returns all files.
     """
@@ -145,9 +163,11 @@ def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -
         parent = str(made["parent"].resolve()) if made else PARENT
         for path in train_stage(stage, config, base, out / stage, parent, device):
             made[path.stem] = path
+    named = {stem.removeprefix("spn_"): str(path.resolve()) for stem, path in made.items()}
+    known = {field.name for field in dataclasses.fields(LiteWeights)}
     preset = {
         "description": f"Weights trained by the recipe {config.name}.",
-        "weights": {stem.removeprefix("spn_"): str(path.resolve()) for stem, path in made.items()},
+        "weights": {name: path for name, path in named.items() if name in known},
     }
     if join(torch.device(device))[0].first:
         write_bytes(out / "preset.yaml", yaml.safe_dump(preset, sort_keys=False).encode())

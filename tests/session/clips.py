@@ -1,0 +1,30 @@
+"""Small clips of plain shapes over a soft texture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+Clip = list[tuple[np.ndarray, np.ndarray]]
+
+
+def clip(count: int, h: int = 96, w: int = 144) -> Clip:
+    """A red disc (object 3) and a blue square (object 7) that pass each other; frames and labels."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    ground = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
+    frames: Clip = []
+    for t in range(count):
+        frame, labels = ground.copy(), np.zeros((h, w), np.int32)
+        disc, square = np.zeros((2, h, w), np.uint8)
+        cv2.circle(disc, (w // 4 + 4 * t, h // 3), h // 5, 1, -1)
+        corner = (w - h // 3 - 4 - 4 * t, h - h // 3 - 4)
+        cv2.rectangle(square, corner, (corner[0] + h // 3, corner[1] + h // 3), 1, -1)
+        for mask, value, colour in ((disc, 3, (220, 40, 30)), (square, 7, (30, 60, 220))):
+            frame[mask > 0], labels[mask > 0] = colour, value
+        frames.append((frame, labels))
+    return frames
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
