@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segspn.data import Clip, ClipConfig, Stills, draw_clip
+from segspn.data import Clip, ClipConfig, DataConfig, Stills, draw_clip, open_data
 from segspn.data.layers import ThinPlate
 from segspn.errors import InputError
 
@@ -24,7 +24,7 @@ def write(root: Path, image: np.ndarray, mask: np.ndarray, count: int = 4) -> St
     for i in range(count):
         cv2.imwrite(str(root / f"s/images/{i}.jpg"), image)
         cv2.imwrite(str(root / f"s/masks/{i}.png"), mask)
-    return Stills(root, {"s": 1.0})
+    return open_data([DataConfig(root="s")], root)
 
 
 @pytest.fixture
@@ -72,22 +72,22 @@ def test_the_generator_alone_decides(discs: Stills) -> None:
 
 def test_ids_are_contiguous_and_those_of_the_first_frame_come_first(discs: Stills) -> None:
     late = 0
-    for clip in clips(discs, ClipConfig(size=64, frames=6, leave=1.0, paste=1.0), 40):
+    for clip in clips(discs, ClipConfig(size=64, frames=6, leave=1.0, paste=1.0), 25):
         ids = set(np.unique(clip.labels)) - {0}
         assert ids == set(range(1, len(ids) + 1))
         assert set(np.unique(clip.labels[0])) - {0} == set(range(1, clip.seen + 1)) != set()
         late += len(ids) > clip.seen
-    assert late > 3, "some objects enter"
+    assert late > 1, "some objects enter"
 
 
 def test_objects_leave_pass_behind_and_come_back(discs: Stills) -> None:
     def areas(config: ClipConfig) -> np.ndarray:
-        return np.stack([(c.labels == 1).mean((1, 2)) for c in clips(discs, config, 30)])
+        return np.stack([(c.labels == 1).mean((1, 2)) for c in clips(discs, config, 20)])
 
     stay = areas(replace(PLAIN, frames=8, fast=0.02))
     assert (stay > 0).mean() > 0.97
     left = areas(replace(PLAIN, frames=8, fast=0.3, leave=1.0))
-    assert (left[:, -1] == 0).sum() >= 4
+    assert (left[:, -1] == 0).sum() >= 2
     assert ((left.min(1) < 0.1 * left[:, 0]) & (left[:, -1] > 0.3 * left[:, 0])).any()
     hidden = areas(replace(PLAIN, frames=8, fast=0.02, occluder=1.0))
     assert hidden.mean() < 0.93 * stay.mean()
@@ -109,7 +109,7 @@ def test_motion_is_smooth(discs: Stills) -> None:
 def test_a_distractor_is_like_the_object_but_unlabelled(discs: Stills) -> None:
     config = replace(PLAIN, camera=0.0)
     white = [
-        np.mean([((c.images[..., 0] > 127) & (c.labels == 0)).mean() for c in clips(discs, x, 30)])
+        np.mean([((c.images[..., 0] > 127) & (c.labels == 0)).mean() for c in clips(discs, x, 20)])
         for x in (config, replace(config, distractor=1.0))
     ]
     assert white[1] > white[0] + 0.02

@@ -6,8 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from segspn.data import Scene, Stills
+from segspn.data import DataConfig, Scene, Stills, open_data
 from segspn.errors import InputError
+
+
+def opened(root: Path, weights: dict[str, float], split: str = "train") -> Stills:
+    return open_data([DataConfig(root=name, weight=w) for name, w in weights.items()], root, {}, split)
 
 
 @pytest.fixture
@@ -27,14 +31,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_split_is_a_partition(folder: Path) -> None:
-    train = {s.image for s in Stills(folder, {"a": 1.0}).all()}
-    val = {s.image for s in Stills(folder, {"a": 1.0}, "val").all()}
+    train = {s.image for s in opened(folder, {"a": 1.0}).all()}
+    val = {s.image for s in opened(folder, {"a": 1.0}, "val").all()}
     assert train and val and not train & val
     assert len(train | val) == 30
 
 
 def test_weights_choose_the_source_not_the_image(folder: Path) -> None:
-    stills = Stills(folder, {"a": 1.0, "b": 3.0})
+    stills = opened(folder, {"a": 1.0, "b": 3.0})
     rng = np.random.default_rng(0)
     drawn = [stills.draw(rng).source for _ in range(400)]
     assert 0.68 < drawn.count("b") / 400 < 0.82
@@ -42,22 +46,22 @@ def test_weights_choose_the_source_not_the_image(folder: Path) -> None:
 
 def test_missing_source_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
-        Stills(folder, {"nowhere": 1.0})
+        opened(folder, {"nowhere": 1.0})
 
 
 def test_damaged_and_mismatched_files_are_named(folder: Path) -> None:
-    still = Stills(folder, {"b": 1.0}).all()[0]
+    still = opened(folder, {"b": 1.0}).all()[0]
     still.image.write_bytes(b"not a jpeg")
     with pytest.raises(InputError, match=still.image.name):
         still.load()
-    other = Stills(folder, {"a": 1.0}).all()[0]
+    other = opened(folder, {"a": 1.0}).all()[0]
     cv2.imwrite(str(other.mask), np.ones((10, 10), np.uint8))
     with pytest.raises(InputError, match="10x10"):
         other.load()
 
 
 def test_scene_depends_on_its_seed_alone(folder: Path) -> None:
-    stills = Stills(folder, {"a": 1.0})
+    stills = opened(folder, {"a": 1.0})
 
     def views() -> list[np.ndarray]:
         rng = np.random.default_rng(5)
@@ -79,7 +83,7 @@ def test_labels_follow_the_pixels(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"s/masks/{i}.png"), mask)
     rng = np.random.default_rng(1)
     for _ in range(5):
-        scene = Scene(Stills(tmp_path, {"s": 1.0}), rng, 96, paste=0.0)
+        scene = Scene(opened(tmp_path, {"s": 1.0}), rng, 96, paste=0.0)
         view = scene.view(rng, 1.0, colour=0.0)
         bright = view.image.mean(2) > 127
         assert view.labels.any()

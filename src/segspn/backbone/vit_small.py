@@ -6,14 +6,11 @@ checkpoints in Hugging Face's layout (Oquab et al., 2023).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segspn.backbone.convention import normalise
-from segspn.errors import InputError
 
 PATCH = 14
 

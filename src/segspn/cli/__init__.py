@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 import segspn
 from segspn.cli.app import app_command
+from segspn.cli.convert import convert
 from segspn.cli.evaluate import evaluate_app
 from segspn.cli.stage import stage_app
 from segspn.cli.train import train_app
@@ -88,6 +89,7 @@ app.command()(segment)
 app.command()(refine)
 app.command("app")(app_command)
 app.command()(watch)
+app.command()(convert)
 app.add_typer(
     stage_app, name="stage", help="Run one stage alone, from files to files, on one video."
 )

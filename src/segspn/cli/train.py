@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +12,20 @@ from segspn.cli.options import Device, DeviceName
 
 train_app = typer.Typer(no_args_is_help=True)
 
-StillsFolder = Annotated[
+Recipe = Annotated[
+    str, typer.Option("--config", "-c", help="A shipped recipe (cpu, gpu, finetune) or a YAML file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value: --set parent.loop.steps=200."),
+]
+Base = Annotated[
     Path,
-    typer.Option("--stills", help="Folder of <source>/{images/*.jpg,masks/*.png}."),
+    typer.Option("--stills", help="Where relative folders of the recipe's data start."),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Checkpoints, log and weights; resumes what lies there.")
+    Path, typer.Option("--out", "-o", help="Checkpoints, logs and weights; resumes what lies there.")
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps; default: the recipe's.")]
-Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
 Parent = Annotated[
     str, typer.Option(help="The trained parent: the shipped one, or a .safetensors file.")
 ]
@@ -27,63 +33,88 @@ Parent = Annotated[
 
 @train_app.command("parent")
 def parent(
-    stills: StillsFolder,
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
     out: Out = Path("runs/parent"),
-    steps: Steps = None,
-    seed: Seed = 0,
     device: DeviceName = Device.auto,
 ) -> None:
     """Train the parent net: trunk, foreground head and matching keys."""
-    from segspn.pipeline import resolve_device
-    from segspn.training import train_parent
-
-    print(train_parent(stills, out, steps, seed, str(resolve_device(device.value))))
+    _train("parent", config, settings, stills, out, device)
 
 
 @train_app.command("decoder")
 def decoder(
-    stills: StillsFolder,
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
     out: Out = Path("runs/decoder"),
     parent: Parent = "parent",
-    steps: Steps = None,
-    seed: Seed = 0,
     device: DeviceName = Device.auto,
 ) -> None:
     """Train the instance decoder on top of a trained parent."""
-    from segspn.pipeline import resolve_device
-    from segspn.training import train_decoder
-
-    print(train_decoder(stills, out, parent, steps, seed, str(resolve_device(device.value))))
+    _train("decoder", config, settings, stills, out, device, parent)
 
 
 @train_app.command("spn")
 def spn(
-    stills: StillsFolder,
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
     out: Out = Path("runs/spn"),
     parent: Parent = "parent",
-    steps: Steps = None,
-    seed: Seed = 0,
     device: DeviceName = Device.auto,
 ) -> None:
     """Train the SPN (guidance, evidence, propagation) on top of a trained parent."""
-    from segspn.pipeline import resolve_device
-    from segspn.training import train_spn
-
-    for path in train_spn(stills, out, parent, steps, seed, str(resolve_device(device.value))):
-        print(path)
+    _train("spn", config, settings, stills, out, device, parent)
 
 
 @train_app.command("prompts")
 def prompts(
-    stills: StillsFolder,
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
     out: Out = Path("runs/prompts"),
     parent: Parent = "parent",
-    steps: Steps = None,
-    seed: Seed = 0,
     device: DeviceName = Device.auto,
 ) -> None:
     """Train the net that turns clicks, boxes and scribbles into masks."""
-    from segspn.pipeline import resolve_device
-    from segspn.training import train_prompts
+    _train("prompts", config, settings, stills, out, device, parent)
 
-    print(train_prompts(stills, out, parent, steps, seed, str(resolve_device(device.value))))
+
+@train_app.command("all")
+def train_everything(
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
+    out: Out = Path("runs/all"),
+    device: DeviceName = Device.auto,
+) -> None:
+    """Train all nets one after the other, and write a preset that uses them."""
+    from segspn.pipeline import resolve_device
+    from segspn.training import load_recipe, train_all
+
+    recipe = load_recipe(config, settings or ())
+    _told(train_all(recipe, stills, out, str(resolve_device(device.value))))
+
+
+def _train(
+    stage: str,
+    config: str,
+    settings: list[str] | None,
+    stills: Path,
+    out: Path,
+    device: Device,
+    parent: str = "parent",
+) -> None:
+    from segspn.pipeline import resolve_device
+    from segspn.training import load_recipe, train_stage
+
+    recipe = load_recipe(config, settings or ())
+    where = str(resolve_device(device.value))
+    _told(train_stage(stage, recipe, stills, out, parent, where))
+
+
+def _told(paths: list[Path]) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the one that wrote them
+        print(*paths, sep="\n")

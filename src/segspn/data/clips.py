@@ -1,4 +1,5 @@
 """Synthetic clips from stills: objects move smoothly through a scene, with exact masks of each.
+Annotated videos give stills too, and clips as they are.
 
 The background is one still, moved by a camera; its own objects are the clip's (they move with it) or
 stay unlabelled. Objects cut out of other stills move over it by affine and thin-plate warps, leave and
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from segspn.data.footage import cut_footage
 from segspn.data.layers import Layer, ThinPlate, poses, sway
-from segspn.data.stills import Still, Stills
-from segspn.data.synthetic import SHARP, affine, jitter_colour, recolour, smooth_noise, translation
+from segspn.data.stills import Still, Stills, id_areas
+from segspn.data.synthetic import affine, jitter_colour, recolour, smooth_noise, translation
 from segspn.errors import InputError
 
 LEAST = 0.003  # of the crop: an object of fewer pixels does not count as seen
@@ -30,6 +32,7 @@ class ClipConfig:
     size: int = 256  # side of the square crop, pixels
     frames: int = 4
     objects: int = 3  # at most, labelled 1..K
+    real: float = 0.5  # probability that a clip of an annotated video is cut out of it
     paste: float = 0.7  # probability that the background's own objects are not the clip's
     slow: float = 0.004  # objects move by a speed between slow and fast, evenly in its logarithm
     fast: float = 0.08
@@ -74,9 +77,15 @@ def draw_clip(stills: Stills, rng: np.random.Generator, config: ClipConfig) -> C
 
     Raises InputError for unreadable stills, or when none of 30 draws shows an object in frame 0.
     """
+    c = config
     for _ in range(DRAWS):
-        scene = _Scene(stills, rng, config)
-        if scene.layers and scene.starts():
+        video = stills.draw_video(rng)
+        if len(video) > 1 and rng.random() < c.real:
+            cut = cut_footage(stills, video, rng, c.frames, c.size, c.objects, c.light)
+            if cut is not None and _shows_object(cut[1][0]):
+                return Clip(cut[0], _first_seen_first(cut[1]), exact=False)
+        scene = _Scene(stills, video[int(rng.integers(len(video)))], rng, config)
+        if scene.starts():
             return scene.render()
     raise InputError(
         f"no object covers {LEAST:.1%} of the first frame in {DRAWS} synthetic clips; "
@@ -85,37 +94,34 @@ def draw_clip(stills: Stills, rng: np.random.Generator, config: ClipConfig) -> C
 
 
 class _Scene:
-    """Layers from back to front; ``count`` of them, or of the background's objects, are labelled."""
+    """Layers from back to front. Labelled are the background's own objects, or else pasted ones."""
 
-    def __init__(self, stills: Stills, rng: np.random.Generator, config: ClipConfig) -> None:
+    def __init__(
+        self, stills: Stills, still: Still, rng: np.random.Generator, config: ClipConfig
+    ) -> None:
         self.stills, self.rng, self.config = stills, rng, config
         self.speed = config.size * np.exp(rng.uniform(np.log(config.slow), np.log(config.fast)))
         self.shutter = rng.uniform(0.2, 0.7) if rng.random() < config.blur else 0.0
         wanted = int(rng.integers(1, config.objects + 1))
-        still = stills.draw(rng)
-        image, mask = still.load()
+        image, mask = stills.load(still)
         own = object_ids(mask)
         labelled = rng.permutation(own)[: 0 if rng.random() < config.paste else wanted]
         lut = np.zeros(256, np.uint8)
         lut[labelled] = np.arange(1, len(labelled) + 1)
-        self.count = len(labelled)
-        self.exact = still.source in SHARP or not self.count
-        amount = 1.0 if self.count else config.camera
-        self.camera = self._motion((config.size / 2,) * 2, amount)
-        background, focus = self._background(image, lut[mask] if self.count else None)
-        self.targets = [focus]  # where the objects are in frame 0
-        if self.count:
-            cuts = [_CutOut.of(image, mask == i, still) for i in labelled]
-        else:
-            cuts = self._cuts(wanted)
-            self.count = len(cuts)
-            self.targets = [config.size * rng.uniform(0.2, 0.8, 2) for _ in cuts] or [focus]
+        pasted = len(labelled) == 0
+        self.exact = pasted or still.sharp
+        self.camera = self._motion((config.size / 2,) * 2, config.camera if pasted else 1.0)
+        background, focus = self._background(image, None if pasted else lut[mask])
         between = []
-        if background.labels is None:
-            between = [
-                self._object(cut, at, label=k + 1, leaves=rng.random() < config.leave)
-                for k, (cut, at) in enumerate(zip(cuts, self.targets, strict=False))
-            ]
+        if pasted:
+            cuts = self._cuts(wanted)
+            places = [config.size * rng.uniform(0.2, 0.8, 2) for _ in cuts]
+            for k, (cut, at) in enumerate(zip(cuts, places, strict=True)):
+                between.append(self._object(cut, at, k + 1, rng.random() < config.leave))
+        else:
+            cuts = [_CutOut.of(image, mask == i, still) for i in labelled]
+            places = [focus] * len(cuts)
+        self.targets = places or [focus]  # where the objects, or something, are in frame 0
         if cuts and rng.random() < config.distractor:
             between.append(self._distractor(cuts))
         self.layers = [background, *(between[i] for i in rng.permutation(len(between)))]
@@ -124,9 +130,7 @@ class _Scene:
 
     def starts(self) -> bool:
         """Whether frame 0 shows an object."""
-        labels = self._compose(0)[1]
-        areas = np.bincount(labels.ravel())[1:]
-        return bool((areas >= LEAST * labels.size).any())
+        return _shows_object(self._compose(0)[1])
 
     def render(self) -> Clip:
         config, rng = self.config, self.rng
@@ -242,7 +246,7 @@ class _Scene:
             cut = _CutOut.draw(self.stills, rng, cut.source) or cut
         heading = rng.uniform(0, 2 * np.pi)
         beside = size * rng.uniform(0.2, 0.5) * np.array([np.cos(heading), np.sin(heading)])
-        return self._object(cut, self.targets[min(k, len(self.targets) - 1)] + beside, label=0)
+        return self._object(cut, self.targets[k] + beside, label=0)
 
     def _occluder(self) -> Layer:
         """An object, or a bar or blob of some still's texture, that crosses one of the objects."""
@@ -260,7 +264,7 @@ class _Scene:
 
     def _texture(self) -> _CutOut:
         rng, size = self.rng, self.config.size
-        image = self.stills.draw(rng).load()[0]
+        image = self.stills.load(self.stills.draw(rng))[0]
         h, w = (min(n, size) for n in image.shape[:2])
         y, x = (int(rng.integers(0, n - m + 1)) for n, m in zip(image.shape, (h, w), strict=False))
         alpha: np.ndarray = np.zeros((h, w), np.float32)
@@ -278,7 +282,7 @@ class _Scene:
         if rng.random() < 0.3:
             for _ in range(5):
                 still = self.stills.draw(rng)
-                image, mask = still.load()
+                image, mask = self.stills.load(still)
                 ids = rng.permutation(object_ids(mask))[:wanted]
                 if len(ids):
                     return [_CutOut.of(image, mask == i, still) for i in ids]
@@ -301,7 +305,7 @@ class _CutOut:
         box = np.s_[max(0, ys[0] - 2) : ys[-1] + 3, max(0, xs[0] - 2) : xs[-1] + 3]
         cut = np.pad(mask[box].astype(np.uint8), 2)
         image = cv2.copyMakeBorder(image[box], 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-        if still.source not in SHARP and min(cut.shape) > 24:
+        if not still.sharp and min(cut.shape) > 24:
             # An edge of the still counts as inside, lest objects that it cuts shrink there.
             cut = np.pad(cv2.erode(cut[2:-2, 2:-2], np.ones((3, 3), np.uint8), borderValue=1), 2)
         return cls(image, cv2.GaussianBlur(cut.astype(np.float32), (3, 3), 0.8), still.source)
@@ -311,7 +315,7 @@ class _CutOut:
         """An object of a random still, of ``source`` where given; None when five have none."""
         for _ in range(5):
             still = stills.draw(rng, source)
-            image, mask = still.load()
+            image, mask = stills.load(still)
             ids = object_ids(mask)
             if len(ids):
                 return cls.of(image, mask == ids[rng.integers(len(ids))], still)
@@ -320,9 +324,13 @@ class _CutOut:
 
 def object_ids(mask: np.ndarray, least: float = 0.01) -> np.ndarray:
     """Ids in a mask uint8 ``(H, W)`` of the objects that cover at least a share of it."""
-    areas = np.bincount(mask.ravel(), minlength=256)
+    areas = id_areas(mask)
     areas[0] = 0
     return np.flatnonzero(areas >= max(1.0, least * mask.size))
+
+
+def _shows_object(labels: np.ndarray) -> bool:
+    return bool(id_areas(labels)[1:].max() >= LEAST * labels.size)
 
 
 def _first_seen_first(labels: np.ndarray) -> np.ndarray:
@@ -330,7 +338,7 @@ def _first_seen_first(labels: np.ndarray) -> np.ndarray:
     lut = np.zeros(256, np.uint8)
     count = 0
     for frame in labels:
-        for i in np.flatnonzero(np.bincount(frame.ravel(), minlength=256)):
+        for i in np.flatnonzero(id_areas(frame)):
             if i > 0 and lut[i] == 0:
                 count += 1
                 lut[i] = count

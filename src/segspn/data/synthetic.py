@@ -12,10 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segspn.data.stills import Stills
-
-SHARP = ("ccp", "imagenet_pseudo")
-"""Sources whose masks follow the edges; those of the others are 2 to 4 pixels off."""
+from segspn.data.stills import Stills, id_areas
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def recolour(image: np.ndarray, change: np.ndarray, strength: float) -> np.ndarr
 
 def _relabel(mask: np.ndarray, rng: np.random.Generator, most: int, minimum: float) -> np.ndarray:
     """Keep up to ``most`` objects of at least ``minimum`` of the image, renumbered 1..K."""
-    areas = np.bincount(mask.ravel(), minlength=256)
+    areas = id_areas(mask)
     ids = [i for i in np.flatnonzero(areas) if i > 0 and areas[i] >= minimum * mask.size]
     rng.shuffle(ids)
     lut = np.zeros(256, np.uint8)
@@ -124,20 +121,20 @@ class Scene:
         self.size, self.motion = size, motion
         for _ in range(20):
             still = stills.draw(rng)
-            image, mask = still.load()
+            image, mask = stills.load(still)
             labels = _relabel(mask, rng, most_objects, 0.01)
             if labels.any():
                 break
         if rng.random() < paste:
-            back, _ = stills.draw(rng).load()
+            back, _ = stills.load(stills.draw(rng))
             self.layers = [self._place(back, np.zeros(back.shape[:2], np.uint8), None, rng)]
-            if trim and still.source not in SHARP:
+            if trim and not still.sharp:
                 labels = cv2.erode(labels, np.ones((3, 3), np.uint8))
             soft = cv2.GaussianBlur((labels > 0).astype(np.float32), (3, 3), 0.8)
             self.layers.append(self._place(image, labels, soft, rng))
         else:
             self.layers = [self._place(image, labels, None, rng)]
-        self.exact = len(self.layers) > 1 or still.source in SHARP
+        self.exact = len(self.layers) > 1 or still.sharp
 
     def _place(
         self,

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from segspn.errors import InputError
+from segspn.config import build, named_text, names_in, parse_mapping
 from segspn.foreground import AugmentConfig, ForegroundConfig, NetForegroundConfig
 from segspn.instance import InstanceConfig, NetInstanceConfig
 from segspn.models import MODELS, LiteWeights, ResNet101Weights
@@ -64,30 +59,15 @@ class Preset:
 
 
 def preset_names() -> list[str]:
-    files = resources.files(__name__).iterdir()
-    return sorted(f.name[:-5] for f in files if f.name.endswith(".yaml"))
+    return names_in(resources.files(__name__))
 
 
 def load_preset(name: str | Preset) -> Preset:
     """A shipped preset by name, or any ``.yaml`` file by path. Raises InputError."""
     if isinstance(name, Preset):
         return name
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(f"{name}: no such preset file")
-        text, stem = path.read_text(encoding="utf-8"), path.stem
-    else:
-        if name not in preset_names():
-            raise InputError(f"unknown preset {name!r}; choose one of {', '.join(preset_names())}")
-        text, stem = (resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"), name
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: not valid YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{name}: a preset is a mapping of names to values")
-    return preset_of({"name": stem, **values}, str(name))
+    text, stem = named_text(name, resources.files(__name__), "preset")
+    return preset_of({"name": stem, **parse_mapping(text, name, "a preset")}, name)
 
 
 def preset_of(values: Mapping[str, Any], where: str) -> Preset:
@@ -98,37 +78,5 @@ def preset_of(values: Mapping[str, Any], where: str) -> Preset:
     sections = MODELS[model if known else Preset.model].sections
     # Every section of the model, so that those the file leaves out get the model's own defaults.
     given = {**dict.fromkeys(sections, {}), **values}
-    preset: Preset = _build(Preset, given, where, sections)
+    preset: Preset = build(Preset, given, where, sections)
     return preset
-
-
-def _build(
-    kind: type, values: dict[str, Any], where: str, sections: Mapping[str, type] | None = None
-) -> Any:
-    """Values of a YAML mapping -> dataclass, checking names and types.
-
-    ``sections``: types of fields that ``kind`` leaves open.
-    """
-    hints = {**typing.get_type_hints(kind), **(sections or {})}
-    known = {f.name for f in dataclasses.fields(kind)}
-    made: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{where}: unknown value {key!r}; known: {', '.join(sorted(known))}")
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, dict):
-                raise InputError(f"{where}: {key} must be a mapping")
-            made[key] = _build(typing.cast(type, hint), value, f"{where}: {key}")
-            continue
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(hint, type) and (
-            not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
-        ):
-            raise InputError(f"{where}: {key} must be {hint.__name__}, not {value!r}")
-        made[key] = value
-    try:
-        return kind(**made)
-    except ValueError as error:  # the dataclass's own checks
-        raise InputError(f"{where}: {error}") from error

@@ -1,7 +1,16 @@
-"""Offline training of parent, decoder, SPN and prompt net; ``segspn train`` calls `recipes`."""
+"""Offline training of parent, decoder, SPN and prompt net; ``segspn train`` calls `stages`."""
 
 from __future__ import annotations
 
-from segspn.training.recipes import train_decoder, train_parent, train_prompts, train_spn
+from segspn.training.config import StageConfig, TrainConfig, load_recipe, recipe_names
+from segspn.training.stages import TASKS, train_all, train_stage
 
-__all__ = ["train_decoder", "train_parent", "train_prompts", "train_spn"]
+__all__ = [
+    "TASKS",
+    "StageConfig",
+    "TrainConfig",
+    "load_recipe",
+    "recipe_names",
+    "train_all",
+    "train_stage",
+]

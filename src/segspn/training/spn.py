@@ -115,7 +115,9 @@ class SpnTrainer(nn.Module):
     ) -> Tensor:
         detail = self.guidance.detail(images, features)
         values, hold = self.evidence(detail, embedding, given, memory)
-        logits: Tensor = self.propagation(values, self.guidance.gates(detail), hold)
+        # Under autocast the convolutions give bfloat16; a scan of hundreds of steps needs more.
+        gates = self.guidance.gates(detail).float()
+        logits: Tensor = self.propagation(values.float(), gates, hold.float())
         return logits
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from segspn.errors import InputError
+
+MANIFEST = "SHA256SUMS"
+"""Beside the shipped files; after training anew: ``sha256sum *.safetensors > SHA256SUMS``."""
 
 RANDOM = "random"
 """In place of a file: random weights, repeatable for the preset's seed."""
@@ -41,16 +45,29 @@ def load_weights(module: nn.Module, name: str) -> None:
     """Load a shipped file (by stem) or a user's ``.safetensors`` into a module, exactly.
 
     Raises InputError when the file is missing, damaged or made for another architecture; says the
-    first name or shape that differs.
+    first name or shape that differs. A shipped file must also be the one that `MANIFEST` lists.
     """
     path = weight_path(name)
     if not path.is_file():
         raise InputError(f"{path}: weights not found; reinstall segspn or check the path")
     try:
-        state = load_file(path)
+        data = path.read_bytes()
+        if not Path(name).suffix and hashlib.sha256(data).hexdigest() != manifest().get(path.name):
+            raise InputError(
+                f"{path}: damaged or replaced, its sha256 is not the one in {MANIFEST}; reinstall "
+                "segspn, or give weights of your own by path"
+            )
+        state = load(data)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from error
     assign_weights(module, state, path)
+
+
+def manifest() -> dict[str, str]:
+    """The sha256 of each shipped file, by name, as ``sha256sum *.safetensors`` prints them."""
+    text = (resources.files(__name__) / MANIFEST).read_text(encoding="utf-8")
+    pairs = (line.split() for line in text.splitlines())
+    return {name.removeprefix("*"): digest for digest, name in pairs}
 
 
 def read_state(name: str, what: str) -> tuple[Path, dict[str, Tensor]]:

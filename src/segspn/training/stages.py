@@ -1,0 +1,201 @@
+"""The nets that are trained offline: what each is made of, and the entry points of the commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from torch.utils.data import Dataset
+
+from segspn import __version__
+from segspn.backbone import EfficientNetLite0, load_backbone
+from segspn.data import Stills, open_data
+from segspn.data.check import check_data
+from segspn.foreground import ParentNet
+from segspn.instance import Decoder
+from segspn.models import LiteWeights
+from segspn.prompts.net import PromptNet
+from segspn.spn import LightGuidance, MaskEvidence, Propagation
+from segspn.training.board import panels
+from segspn.training.config import TrainConfig
+from segspn.training.decoder import Clips, DecoderTrainer, decoder_loss
+from segspn.training.loop import LossFn, train
+from segspn.training.parent import Pairs, ParentTrainer, parent_loss
+from segspn.training.processes import join
+from segspn.training.prompts import PromptScenes, PromptTrainer, prompt_loss
+from segspn.training.spn import MistakenPairs, SpnTrainer, spn_loss
+from segspn.video.atomic import write_bytes
+from segspn.weights import load_weights, save_weights
+
+PARENT = "parent"  # the trained parent that the later nets stand on: the shipped one
+
+
+@dataclass(frozen=True)
+class Task:
+    """One net to train: ``model`` goes through the loop, ``output`` is its module whose log-odds are
+    the prediction (empty: no pictures are drawn of it), ``files`` are the weight files it leaves: stem
+    -> module's name, ``parent`` the trained parent that it stands on."""
+
+    model: nn.Module
+    dataset: Dataset[Any]
+    loss: LossFn
+    output: str
+    files: Mapping[str, str]
+    parent: nn.Module | None = None
+
+
+def _parent_task(config: TrainConfig, stills: Stills, _: str) -> Task:
+    loop = config.parent.loop
+    data = Pairs(stills, loop.steps * loop.batch, config.parent.size, config.seed)
+    backbone = load_backbone()
+    model = ParentTrainer(backbone, ParentNet(backbone.channels))
+    return Task(model, data, parent_loss, "parent.head", {"parent": "parent"})
+
+
+def _decoder_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
+    loop = config.decoder.loop
+    clip = dataclasses.replace(config.decoder.clip, size=config.decoder.size)
+    data = Clips(stills, loop.steps * loop.batch, clip, config.seed)
+    backbone, net = _trained_parent(parent)
+    model = DecoderTrainer(backbone, net, Decoder(net.trunk.width))
+    return Task(model, data, decoder_loss, "decoder", {"decoder": "decoder"}, net)
+
+
+def _spn_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
+    loop = config.spn.loop
+    data = MistakenPairs(stills, loop.steps * loop.batch, config.spn.size, config.seed)
+    backbone, net = _trained_parent(parent)
+    guidance, evidence = LightGuidance(backbone.channels), MaskEvidence(net.trunk.width)
+    model = SpnTrainer(backbone, net, guidance, evidence, Propagation())
+    files = {f"spn_{name}": name for name in ("guidance", "evidence", "propagation")}
+    return Task(model, data, spn_loss, "propagation", files, net)
+
+
+def _prompts_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
+    settings = config.prompts
+    count = settings.loop.steps * settings.loop.batch
+    data = PromptScenes(stills, count, settings.scenes, settings.size, config.seed)
+    backbone, trained = _trained_parent(parent)
+    net = PromptNet(backbone.channels, trained.trunk.width)
+    net.trunk.load_state_dict(trained.trunk.state_dict())
+    net.key.load_state_dict(trained.key.state_dict())
+    model = PromptTrainer(backbone, net)
+    return Task(model, data, prompt_loss, "", {"prompts": "net"}, trained)
+
+
+TASKS: Mapping[str, Callable[[TrainConfig, Stills, str], Task]] = {
+    "parent": _parent_task,
+    "decoder": _decoder_task,
+    "spn": _spn_task,
+    "prompts": _prompts_task,
+}
+"""In the order in which they are trained."""
+
+
+def train_stage(
+    stage: str,
+    config: TrainConfig,
+    base: Path,
+    out: Path,
+    parent: str = PARENT,
+    device: str = "cpu",
+) -> list[Path]:
+    """Train one net (see `TASKS`) and return the weight files, in ``out``.
+
+    ``base``: where the data's relative folders start. ``parent``: the trained parent under decoder and
+    SPN, a shipped name or a file. Checkpoints, log and ``config.yaml`` lie in ``out`` too; the same call
+    goes on with a run that was killed. Raises InputError for bad data and for another run's ``out``.
+    """
+    settings = config.stage(stage)
+    processes, where = join(torch.device(device))
+    stills = open_data(config.data, base, settings.weights, cache_mb=config.cache_mb)
+    check_data(stills, config.bad_share, shown=processes.first)
+    torch.manual_seed(config.seed)
+    task = TASKS[stage](config, stills, parent)
+    if settings.start:
+        for stem, name in task.files.items():
+            load_weights(task.model.get_submodule(name), _starting_point(settings.start, stem))
+    identity = dataclasses.asdict(settings) | {"data": stills.digest()}
+    del identity["loop"]  # the loop adds what counts of it
+    if task.parent is not None:
+        identity["parent"] = _digest(task.parent)
+    out.mkdir(parents=True, exist_ok=True)
+    if processes.first and not (out / "checkpoint.pt").exists():
+        values = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+        write_bytes(out / "config.yaml", values.encode())
+    trained = train(
+        task.model.train(),
+        task.dataset,
+        task.loss,
+        settings.loop,
+        out,
+        where,
+        config.seed,
+        identity,
+        panels(task.loss, task.output) if task.output else None,
+        processes,
+    )
+    files = [out / f"{stem}.safetensors" for stem in task.files]
+    if processes.first:
+        loop = settings.loop
+        told = {"steps": loop.steps, "batch": loop.batch, "seed": config.seed, "segspn": __version__}
+        metadata = {"recipe": config.name, **{k: str(v) for k, v in told.items()}}
+        for path, name in zip(files, task.files.values(), strict=True):
+            save_weights(trained.get_submodule(name), path, metadata)
+    processes.wait()
+    return files
+
+
+def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -> list[Path]:
+    """Train parent, decoder, SPN and prompt net, each in a folder of its own below ``out``.
+
+    ``out/preset.yaml`` then makes ``segspn segment --preset`` use them. Returns all files.
+    """
+    made: dict[str, Path] = {}
+    for stage in TASKS:
+        parent = str(made["parent"].resolve()) if made else PARENT
+        for path in train_stage(stage, config, base, out / stage, parent, device):
+            made[path.stem] = path
+    named = {stem.removeprefix("spn_"): str(path.resolve()) for stem, path in made.items()}
+    known = {field.name for field in dataclasses.fields(LiteWeights)}
+    preset = {
+        "description": f"Weights trained by the recipe {config.name}.",
+        "weights": {name: path for name, path in named.items() if name in known},
+    }
+    if join(torch.device(device))[0].first:
+        write_bytes(out / "preset.yaml", yaml.safe_dump(preset, sort_keys=False).encode())
+    return [*made.values(), out / "preset.yaml"]
+
+
+def _trained_parent(name: str) -> tuple[EfficientNetLite0, ParentNet]:
+    """The backbone, and a trained parent on it (a shipped name or a file)."""
+    backbone = load_backbone()
+    parent = ParentNet(backbone.channels)
+    load_weights(parent, name)
+    return backbone, parent
+
+
+def _digest(module: nn.Module) -> str:
+    """Of weights; that of their file would change with the order of its metadata."""
+    crc = 0
+    for name, value in sorted(module.state_dict().items()):
+        crc = zlib.crc32(value.cpu().numpy().tobytes(), zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
+
+
+def _starting_point(start: str, stem: str) -> str:
+    return stem if start == "shipped" else str(Path(start).resolve() / f"{stem}.safetensors")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which is what YAML has."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
