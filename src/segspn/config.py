@@ -86,6 +86,8 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         if not isinstance(value, dict):
             raise InputError(f"{where}: {key} must be a mapping")
         return {str(k): _value(inner[1], v, where, f"{key}.{k}") for k, v in value.items()}
+    if hint is str and value is None:  # what YAML makes of no value at all
+        return ""
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and (

@@ -198,6 +198,7 @@ def test_settings_are_checked(setting: str, told: str) -> None:
 def test_a_setting_changes_one_net_alone_and_a_file_is_read(tmp_path: Path) -> None:
     changed = load_recipe("cpu", ["parent.loop.clip=3", "data=[{root: x, kind: coco, masks: a.json}]"])
     assert (changed.parent.loop.clip, changed.spn.loop.clip) == (3.0, 1.0)
+    assert load_recipe("finetune", ["spn.start="]).spn.start == ""
     assert changed.data[0].kind == "coco" and len(changed.data) == 1
     nets = {stage: {"loop": {"steps": 5}} for stage in ("parent", "decoder", "spn")}
     values = {"data": [{"root": "d"}], **nets}
