@@ -1,8 +1,8 @@
 """Decoder: everything that is known of an object in a frame -> its log-odds.
 
 Trained offline on synthetic clips, on its own results of the frames before, so that it knows how the
-memory, the online classifier and the last mask fail, and which of them to believe. Its weights are shared
-by all objects, and so is the part that reads the embedding.
+memory, the online classifier and the last mask fail, and which of them to believe. Its weights are
+shared by all objects, and so is the part that reads the embedding.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def clues(
 ) -> Tensor:
     """What is known of each object, cell by cell: ``(B, N, CHANNELS, h, w)``, about -2 to 2.
 
-    ``votes``: the memory's, with a batch axis (shares ``(3, B, N, 2h, 2w)``, match ``(4, B, N, h, w)``);
-    ``steady``, ``learning``: the classifier's scores ``(B, N, 4, h, w)``; ``previous``: the last mask,
-    shares ``(B, N, 2h, 2w)``; ``foreground``: the parent's log-odds ``(B, 1, 2h, 2w)``. The last maps are
-    the surroundings: where other objects were, and how near the object was.
+    ``votes``: the memory's, with a batch axis (shares ``(3, B, N, 2h, 2w)``, match
+    ``(4, B, N, h, w)``); ``steady``, ``learning``: the classifier's scores ``(B, N, 4, h, w)``;
+    ``previous``: the last mask, shares ``(B, N, 2h, 2w)``; ``foreground``: the parent's log-odds
+    ``(B, 1, 2h, 2w)``. The last maps are the surroundings: where other objects were, and how near the
+    object was.
     """
     b, n = previous.shape[:2]
 

@@ -1,10 +1,10 @@
 """Online learning of an object's appearance: a linear classifier by weighted least squares.
 
-The paper fine-tunes a whole net per object for thousands of steps (section 2). Over a frozen embedding the
-last layer is all there is to learn, its squared loss has one minimum, and the step of Gauss and Newton
-reaches it at once: no learning rate, no number of steps, milliseconds instead of seconds. Its sufficient
-statistics are two small matrices, so learning from a further frame is adding that frame's: the annotated
-frames' never fade, those of the object's own later masks do.
+The paper fine-tunes a whole net per object for thousands of steps (section 2). Over a frozen embedding
+the last layer is all there is to learn, its squared loss has one minimum, and the step of Gauss and
+Newton reaches it at once: no learning rate, no number of steps, milliseconds instead of seconds. Its
+sufficient statistics are two small matrices, so learning from a further frame is adding that frame's:
+the annotated frames' never fade, those of the object's own later masks do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Moments:
 
     def lerp(self, other: Moments, weight: float) -> Moments:
         return Moments(
-            torch.lerp(self.inputs, other.inputs, weight), torch.lerp(self.targets, other.targets, weight)
+            torch.lerp(self.inputs, other.inputs, weight),
+            torch.lerp(self.targets, other.targets, weight),
         )
 
     def times(self, factor: Tensor) -> Moments:
@@ -68,8 +69,9 @@ def describe(embedding: Tensor) -> Tensor:
 def moments(inputs: Tensor, shares: Tensor, certainty: Tensor | None = None) -> Moments:
     """Statistics of a frame.
 
-    ``inputs``: of `describe`, ``(B, M, D)``; ``shares``: ``(B, N, 2h, 2w)`` in 0..1. An object's cells and
-    all others have the same say (eq. 1 of the paper); ``certainty`` ``(B, N, h, w)`` in 0..1 weighs cells.
+    ``inputs``: of `describe`, ``(B, M, D)``; ``shares``: ``(B, N, 2h, 2w)`` in 0..1. An object's cells
+    and all others have the same say (eq. 1 of the paper); ``certainty`` ``(B, N, h, w)`` in 0..1 weighs
+    cells.
     """
     cells = F.pixel_unshuffle(shares.flatten(0, 1)[:, None], SUB).flatten(2)  # (B N, 4, M)
     cells = cells.unflatten(0, shares.shape[:2])
@@ -121,8 +123,8 @@ class Learner:
     def update(self, found: Moments) -> None:
         """Learn from a frame with the objects' own masks.
 
-        An object whose classifier would come to disagree with its annotated frames keeps what it had: its
-        mask has drifted.
+        An object whose classifier would come to disagree with its annotated frames keeps what it had:
+        its mask has drifted.
         """
         assert self.first is not None, "begin first"
         running = found
@@ -142,11 +144,11 @@ class Learner:
         fill = [0 if k is None else k for k in order]
         self.restore({name: m[:, fill] for name, m in self.state().items()})
 
-    def scores(self, inputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def scores(self, inputs: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Scores about -1 (not the object) to 1 of both classifiers, ``(B, N, 4, h, w)`` each."""
         both = torch.cat((self._steady, self._learning), 3)  # (B, N, D, 8)
         y = (inputs[:, None] @ both).clamp(-2, 2).transpose(2, 3)
-        steady, learning = y.unflatten(3, size).split(CELLS, 2)
+        steady, learning = y.unflatten(3, tuple(size)).split(CELLS, 2)
         return steady, learning
 
     def _solved(self, running: Moments) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage 2, instance recognition: a classifier per object, appearance memory and decoder make score maps."""
+"""Stage 2, instance recognition: classifiers, appearance memory and decoder make score maps."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class HeadInstances(InstanceStage):
         self.last, self._sure = shares[len(samples.shots) - 1], None
         newest = samples.shots[-1].known
         self.learner.begin(
-            known_moments(describe(embeddings), shares, samples.known()), [i in newest for i in samples.ids]
+            known_moments(describe(embeddings), shares, samples.known()),
+            [i in newest for i in samples.ids],
         )
         if on_step is not None:
             on_step(tuple(range(len(samples.ids))), 1)
@@ -98,7 +99,7 @@ class HeadInstances(InstanceStage):
         self._votes = votes.shares[2]
         if not self.config.tune:
             return compete(torch.logit(self._votes, 1e-4)).sigmoid()
-        steady, learning = self.learner.scores(self._inputs(frame), tuple(embedding.shape[-2:]))
+        steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
         foreground = self.parent.foreground(embedding)
         votes = votes.batched()
         known = clues(votes, steady, learning, self.last[None], foreground)

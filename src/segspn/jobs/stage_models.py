@@ -142,8 +142,11 @@ def model_name(target: str, iterations: int) -> str:
 
 def iterations_of(preset: Preset, target: str) -> int:
     """The preset's number of fine-tuning iterations."""
+    from segspn.instance import InstanceConfig
+
     room = preset.foreground if target == FOREGROUND else preset.instance
-    return room.fit.steps
+    # A classifier is learned in closed form.
+    return 1 if isinstance(room, InstanceConfig) else room.fit.steps
 
 
 def _alone(preset: Preset) -> Preset:
@@ -156,13 +159,23 @@ def _alone(preset: Preset) -> Preset:
 
 
 def _schedule(preset: Preset, target: str, iterations: int | None) -> Preset:
-    """``preset`` with another number of fine-tuning iterations of the stage of ``target``."""
+    """``preset`` with another number of fine-tuning iterations of the stage of ``target``.
+
+    Raises `InputError` where there can be but one.
+    """
+    from segspn.instance import InstanceConfig
+
     if iterations is None:
         return preset
     room = FOREGROUND if target == FOREGROUND else "instance"
     config: Any = getattr(preset, room)
-    config = replace(config, fit=replace(config.fit, steps=iterations))
-    changed: dict[str, Any] = {room: config}
+    changed: dict[str, Any] = {}
+    if not isinstance(config, InstanceConfig):
+        changed[room] = replace(config, fit=replace(config.fit, steps=iterations))
+    elif iterations > 1:
+        raise InputError(
+            f"--iterations {iterations}: preset {preset.name} learns an object in one step; leave it out"
+        )
     if iterations == 0:  # nothing to learn from copies
         changed["augment"] = replace(preset.augment, copies=0)
     return replace(preset, **changed)

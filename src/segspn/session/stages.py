@@ -176,7 +176,9 @@ class StagesInOrder:
         height, width = (max(1, round(n * side / max(full))) for n in full)
         if pixels.ndim == 3:
             return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        rows, columns = ((np.arange(n) * m + m // 2) // n for n, m in zip((height, width), full, strict=True))
+        rows, columns = (
+            (np.arange(n) * m + m // 2) // n for n, m in zip((height, width), full, strict=True)
+        )
         return np.ascontiguousarray(pixels[rows[:, None], columns])
 
     def _nothing(self, pixels: np.ndarray, timings: dict[str, float]) -> Result:

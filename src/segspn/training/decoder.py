@@ -32,7 +32,7 @@ class Clips(Dataset[dict[str, np.ndarray]]):
     """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips, and a ``seed``."""
 
     def __init__(
-        self, stills: Stills, count: int, config: ClipConfig = ClipConfig(frames=6), seed: int = 0
+        self, stills: Stills, count: int, config: ClipConfig, seed: int = 0
     ) -> None:
         self.stills, self.count, self.config, self.seed = stills, count, config, seed
 
@@ -122,9 +122,9 @@ def spoil(shares: Tensor, generator: torch.Generator) -> Tensor:
 def hide(known: Tensor, generator: torch.Generator) -> Tensor:
     """Clues ``(B, N, CHANNELS, h, w)`` as they are when an object turns, grows or is lit anew.
 
-    A still shows one side of a thing, so what matches does so far too well in synthetic clips. In a random
-    part of the map some of votes and scores say "not the object" or nothing that can be relied on; now
-    and then one of the clues is missing altogether.
+    A still shows one side of a thing, so what matches does so far too well in synthetic clips. In a
+    random part of the map some of votes and scores say "not the object" or nothing that can be relied
+    on; now and then one of the clues is missing altogether.
     """
     b, n, _, h, w = known.shape
     known = known.clone()
@@ -212,7 +212,7 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
 
 
 def _loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """An object and its background have the same say; objects that the first frame does not show, none."""
+    """An object and its background have the same say; objects not shown by the first frame have none."""
     share = target.mean((2, 3), keepdim=True).clamp(0.05, 0.95)
     weight = known * (target * (1 - share) + (1 - target) * share) / (share * (1 - share)) / 2
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
