@@ -377,7 +377,7 @@ def test_version_and_help_are_quick():
 
 def test_a_bug_is_not_dressed_up_as_bad_input(fake, monkeypatch, tmp_path):
     frames, mask = make_frames(tmp_path / "clip"), make_mask(tmp_path / "mask.png")
-    monkeypatch.setattr(FakeSegmenter, "session", lambda self: 1 / 0)
+    monkeypatch.setattr(FakeSegmenter, "session", lambda self, **_: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["segspn", "segment", str(frames), "-m", str(mask)])
     with pytest.raises(ZeroDivisionError):
         main()

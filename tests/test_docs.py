@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 import segspn
-from segspn.foreground import ForegroundConfig
-from segspn.instance import InstanceConfig
 from segspn.pipeline import Segmenter
 from segspn.presets import load_preset
 
@@ -26,18 +24,7 @@ ROOT = Path(__file__).parents[1]
 def quick(name: str) -> Segmenter:
     """The preset with hardly any learning, which is what takes the time."""
     preset = load_preset(name)
-    assert isinstance(preset.foreground, ForegroundConfig)
-    assert isinstance(preset.instance, InstanceConfig)
-    fit = replace(preset.instance.fit, steps=2)
-    return Segmenter(
-        replace(
-            preset,
-            augment=replace(preset.augment, copies=1),
-            foreground=replace(preset.foreground, fit=fit),
-            instance=replace(preset.instance, fit=fit),
-        ),
-        "cpu",
-    )
+    return Segmenter(replace(preset, augment=replace(preset.augment, copies=1)), "cpu")
 
 
 @pytest.fixture(autouse=True)

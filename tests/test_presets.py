@@ -48,12 +48,13 @@ def test_quality_remembers_more_than_default_with_the_same_models() -> None:
         ("seed: true", "seed must be int, not True"),
         ("threshold: high", "threshold must be float, not 'high'"),
         ("instance: 3", "instance must be a mapping"),
-        ("instance: {fit: {step: 3}}", "instance: fit: unknown value 'step'; known: batch, lr, steps"),
+        ("foreground: {fit: {step: 3}}", "foreground: fit: unknown value 'step'; known: batch, lr"),
         ("model: vit", "unknown model 'vit'; choose one of lite, resnet101"),
         ("model: [1]", "model must be str, not [1]"),
         ("model: resnet101\ninstance: {memory: {}}", "instance: unknown value 'memory'; known: fit"),
         ("model: resnet101\nweights: {vgg_convention: tf}", "convention must be caffe or torchvision"),
-        ("instance: {fit: {halve_every: 1}}", "unknown value 'halve_every'"),
+        ("foreground: {fit: {halve_every: 1}}", "unknown value 'halve_every'"),
+        ("side: wide", "side must be int, not 'wide'"),
         ("- 1", "a preset is a mapping"),
         ("a: [", "not valid YAML"),
     ],
@@ -68,8 +69,8 @@ def test_mistakes_in_a_file_are_told_in_one_line(tmp_path: Path, text: str, told
 
 
 def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown preset 'fast'; choose one of default, paper, quality"):
-        load_preset("fast")
+    with pytest.raises(InputError, match="unknown preset 'best'; choose one of default, fast, paper"):
+        load_preset("best")
     with pytest.raises(InputError, match="no such preset file"):
         load_preset(str(tmp_path / "absent.yaml"))
 

@@ -28,9 +28,8 @@ from segspn.video import VideoWriter, open_source, read_labels, read_object_mask
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE = (216, 384)
-COUNT = 10
+COUNT = 24
 RABBIT = 1  # in the example's mask
-FIT_STEPS = 20  # the whole fitting would only take longer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -57,12 +56,9 @@ def truth() -> np.ndarray:
 def address() -> Iterator[str]:
     """A server in a thread, on any free port; files of up to 4 MiB are taken."""
     preset = load_preset("default")
-    fit = {"fit": replace(preset.instance.fit, steps=FIT_STEPS)}
     preset = replace(
         preset,
         augment=replace(preset.augment, copies=2),
-        foreground=replace(preset.foreground, **fit),
-        instance=replace(preset.instance, **fit),
     )
     tabs = Tabs(Networks(preset))
     config = uvicorn.Config(
@@ -202,10 +198,10 @@ def test_from_opening_a_clip_to_downloading_results(browser, address, clip, trut
     # Run, pause, correct, continue.
     page.keyboard.press("Space")
     user.until("state.job?.done >= 2")
-    user.shot("4-running")
     page.keyboard.press("Space")
     user.until("state.job?.phase === 'paused' && state.frame === state.job.frame")
     expect(page.get_by_role("button", name="Continue")).to_be_visible()
+    user.shot("4-paused")
     page.keyboard.press("e")
     paused = user.state("state.frame")
     assert 2 <= paused < COUNT - 1

@@ -21,12 +21,12 @@ def segmenter() -> Iterator[Any]:
     from segspn.presets import load_preset
 
     preset = load_preset("default")
-    fit = {"fit": replace(preset.instance.fit, steps=8)}
     preset = replace(
         preset,
         augment=replace(preset.augment, copies=2),
-        foreground=replace(preset.foreground, **fit),
-        instance=replace(preset.instance, **fit),
+        foreground=replace(
+            preset.foreground, adapt=True, fit=replace(preset.foreground.fit, steps=8)
+        ),
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more only wait for each other over such frames

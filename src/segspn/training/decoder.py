@@ -158,36 +158,49 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
     labels = batch["labels"].to(device).long()  # (B, T, S, S)
     count, frames = labels.shape[:2]
     with torch.no_grad():
-        if "embedding" in batch:
-            embedding = batch["embedding"].to(device).float()
-        else:
-            images = batch["images"].to(device).float().flatten(0, 1)
-            images = images.contiguous(memory_format=torch.channels_last)
-            embedding = model.parent.embed(model.backbone(images)).unflatten(0, (count, frames))
+        images = batch["images"].to(device).float().flatten(0, 1)
+        images = images.contiguous(memory_format=torch.channels_last)
+        embedding = model.parent.embed(model.backbone(images)).unflatten(0, (count, frames)).float()
         onehot = torch.stack([labels == k + 1 for k in range(OBJECTS)], 2).float()
         shares = F.avg_pool2d(onehot.flatten(0, 1), 4).unflatten(0, (count, frames))
-    seed = int(batch["seed"].sum())
-    generator = torch.Generator().manual_seed(seed)
-    size = tuple(embedding.shape[-2:])
+    generator = torch.Generator().manual_seed(int(batch["seed"].sum()))
+    kind = device.type
+    lower = torch.autocast(
+        kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
+    )
+    # Only the decoder itself may run in lower precision: matching and least squares need all digits.
+    with torch.autocast(kind, enabled=False):
+        return _follow(model, embedding, shares, generator, lower)
+
+
+def _follow(
+    model: DecoderTrainer,
+    embedding: Tensor,
+    shares: Tensor,
+    generator: torch.Generator,
+    lower: torch.autocast,
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss along clips, from embeddings ``(B, T, C, h, w)`` and shares ``(B, T, N, 2h, 2w)``."""
+    size = embedding.shape[-2:]
     scale = MemoryConfig().sharpness * float(model.parent.scale)
     known = (shares[:, 0].amax((2, 3), keepdim=True) > 0.5).float()  # (B, N, 1, 1)
-    seen = [
-        _Seen(model.parent.keys(e).flatten(2), describe(e)) for e in embedding.unbind(1)
-    ]
-    learner = Learner(LearnerConfig())
-    learner.begin(moments(seen[0].inputs, shares[:, 0]))
+    with torch.no_grad():
+        seen = [_Seen(model.parent.keys(e).flatten(2), describe(e)) for e in embedding.unbind(1)]
+        learner = Learner(LearnerConfig())
+        learner.begin(moments(seen[0].inputs, shares[:, 0]))
     previous = shares[:, 0]
     recent: list[tuple[Tensor, Tensor]] = []
     losses, given, found = [], [], []
-    for t in range(1, frames):
+    for t in range(1, embedding.shape[1]):
         with torch.no_grad():
             sums = [match(seen[t].keys, [(seen[0].keys, shares[:, 0])], scale)]
             sums.append(match(seen[t].keys, recent, scale) if recent else torch.zeros_like(sums[0]))
-            votes = votes_of(torch.stack(sums, 1).unflatten(3, size), scale)
+            votes = votes_of(torch.stack(sums, 1).unflatten(3, tuple(size)), scale)
             steady, learning = learner.scores(seen[t].inputs, size)
             foreground = model.parent.foreground(embedding[:, t])
             inputs = hide(clues(votes, steady, learning, previous, foreground), generator)
-        first, logits = model.decoder(embedding[:, t], inputs)
+        with lower:
+            first, logits = (x.float() for x in model.decoder(embedding[:, t], inputs))
         target = shares[:, t]
         fused = compete(fuse(logits, votes, learning))
         losses.append(

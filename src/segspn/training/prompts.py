@@ -151,7 +151,7 @@ class PromptTrainer(nn.Module):
                     )
                 self._features[number] = {s: f.half() for s, f in made.items() if s >= 4}
         banks = [self._features[number] for number in scenes.tolist()]
-        return {s: torch.cat([bank[s] for bank in banks]).float() for s in banks[0]}
+        return {s: torch.cat([bank[s].float() for bank in banks]) for s in banks[0]}
 
 
 def prompt_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
