@@ -170,12 +170,12 @@ def prompt_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dic
     for _ in range(rounds):
         with torch.no_grad():
             model.eval()
-            answers = model.net(features, _hints(users, device)).sigmoid()[:, 0].cpu().numpy()
+            answers = model.net(features, _hints(users, device)).float().sigmoid()[:, 0].cpu().numpy()
             model.train()
         for user, answer in zip(users, answers, strict=True):
             user.correct(answer > 0.5)
             user.previous = answer
-    logits = model.net(features, _hints(users, device))
+    logits = model.net(features, _hints(users, device)).float()
     share = target.mean((2, 3), keepdim=True).clamp(0.05, 0.95)
     weight = (target * (1 - share) + (1 - target) * share) / (share * (1 - share)) / 2
     cross = F.binary_cross_entropy_with_logits(logits, target, weight=0.5 + 0.5 * weight)
