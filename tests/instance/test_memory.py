@@ -107,3 +107,25 @@ def test_search_region_is_a_box_around_each_object(radius: int) -> None:
     assert torch.equal(search_region(seen, radius), wanted)
     seen[1] = 0  # out of sight: it may come back anywhere
     assert search_region(seen, radius).all()
+
+
+def test_votes_by_hand() -> None:
+    """Annotated and recent frames apart, and about the cosine of the best match."""
+    stored = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    query = torch.tensor([[[0.6, 0.6]], [[0.8, 0.8]]])
+    whole = torch.ones(1, 2, dtype=torch.bool)
+    for scale in (20.0, 100.0):  # the weights' margin is cut off for the second
+        memory = Memory(MemoryConfig(sharpness=1.0), scale=scale)
+        values = torch.zeros(1, 2, 4)
+        values[..., 2:] = 1.0  # the second cell is the object
+        memory.add(stored, values, 0, annotated=True)
+        memory.add(stored, 1 - values, 1, annotated=False)
+        found = memory.votes(query, whole)
+        a, b = math.exp(scale * (0.6 - 0.8)), 1.0
+        assert torch.allclose(found.shares[0], torch.full((1, 2, 4), b / (a + b)), atol=1e-4)
+        assert torch.allclose(found.shares[1], torch.full((1, 2, 4), a / (a + b)), atol=1e-4)
+        assert torch.allclose(found.shares[2], torch.full((1, 2, 4), 0.5), atol=1e-4)
+        assert torch.allclose(found.shares[2], memory.read(query, whole), atol=1e-6)
+        own, other, recent, else_ = (float(m[0, 0, 0]) for m in found.match)
+        assert own == pytest.approx(0.8, abs=1e-3) and else_ == pytest.approx(0.8, abs=1e-3)
+        assert other == recent == pytest.approx(0.6, abs=1e-3)

@@ -7,6 +7,7 @@ shares of every object, so that what is read comes out at stride 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,18 @@ from segspn.foreground.parent import SUB
 # Rows of cells matched at once: a block of similarities stays in the cache.
 _BLOCK_ROWS = 2
 
-MARGIN = 40.0  # e**40 times the cells of a bank is far from float32's limit, e**88
+_LEAST = 58.4  # logarithm by which the best match may fall below a perfect one
+
+
+def margin(scale: float) -> float:
+    """By how much weights ``exp(scale * (cosine - 1))`` are raised, as a logarithm.
+
+    The small ones must stay out of the denormal range, where arithmetic is many times slower; e**75
+    times the cells of a bank is far from float32's limit, e**88. Where it is the scale itself nothing
+    need be added to the cosines.
+    """
+    return min(scale, 75.0)
+
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -126,9 +138,8 @@ class Memory:
         _, h, w = keys.shape
         width = self.entries[0].values.shape[-1]
         out = keys.new_zeros(2, width, h, w)
-        # Cosines are at most 1: shifted by the scale, weights cannot overflow. The margin keeps the
-        # small ones out of the denormal range, where arithmetic is many times slower.
-        shift = keys.new_tensor(MARGIN - self.scale)
+        # Cosines are at most 1: less the scale, weights cannot overflow.
+        shift = margin(self.scale) - self.scale
         for top in range(0, h, _BLOCK_ROWS):
             rows = slice(top, min(h, top + _BLOCK_ROWS))
             wanted = torch.nonzero(region[rows].any(0)).flatten()
@@ -144,7 +155,10 @@ class Memory:
                 remembered = entry.keys[near].flatten(0, 1)
                 # The matrix of weights is what costs: one product writes it, one pass raises it, one
                 # product reads it, laid out so that few objects still make a wide product.
-                weight = torch.addmm(shift, remembered, queries).exp_()
+                weight = remembered @ queries
+                if shift:
+                    weight += shift
+                weight.exp_()
                 sums = entry.values[near].flatten(0, 1).T @ weight
                 group = 0 if entry.annotated else 1
                 out[group, :, rows, columns] += sums.view(width, rows.stop - rows.start, -1)
@@ -185,7 +199,7 @@ class Votes:
 
 
 def votes_of(sums: Tensor, scale: float) -> Votes:
-    """Sums ``(B, 2, 4 N + 1, h, w)`` of weights ``exp(scale * (cosine - 1) + MARGIN)`` -> votes
+    """Sums ``(B, 2, 4 N + 1, h, w)`` of weights ``exp(scale * (cosine - 1) + margin(scale))`` -> votes
     with a batch axis behind the first."""
     b, _, width, h, w = sums.shape
     three = torch.cat((sums, sums.sum(1, keepdim=True)), 1)
@@ -194,7 +208,8 @@ def votes_of(sums: Tensor, scale: float) -> Votes:
     shares = shares.view(b, 3, -1, SUB * h, SUB * w).transpose(0, 1)
     own, total = cells[:, :2].mean(3), total[:, :2]
     both = torch.stack((own, (total - own).clamp(min=0)), 2).flatten(1, 2)  # (B, 4, N, h, w)
-    match = (1 + (both.clamp(min=1e-8).log() - MARGIN) / scale).transpose(0, 1)
+    least = math.exp(margin(scale) - _LEAST)
+    match = (1 + (both.clamp(min=least).log() - margin(scale)) / scale).transpose(0, 1)
     return Votes(shares, match)
 
 

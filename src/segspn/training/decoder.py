@@ -20,7 +20,7 @@ from segspn.data.stills import Stills
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import CLUES, Decoder, clues, fuse
 from segspn.instance.learner import CELLS, Learner, LearnerConfig, describe, moments
-from segspn.instance.memory import MARGIN, MemoryConfig, votes_of
+from segspn.instance.memory import MemoryConfig, margin, votes_of
 from segspn.instance.model import certainty, compete
 from segspn.training.parent import mean_iou
 
@@ -78,7 +78,7 @@ def match(query: Tensor, remembered: list[tuple[Tensor, Tensor]], scale: float) 
     for keys, shares in remembered:
         values = F.pixel_unshuffle(shares, SUB).flatten(2)
         values = torch.cat((values, torch.ones_like(values[:, :1])), 1)
-        shift = query.new_tensor(MARGIN - scale)
+        shift = query.new_tensor(margin(scale) - scale)
         found = values @ torch.baddbmm(shift, keys.transpose(1, 2), query, alpha=scale).exp_()
         total = found if total is None else total + found
     assert total is not None
