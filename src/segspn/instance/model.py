@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import EllipsisType
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,12 @@ from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import Decoder, clues, fuse
 from segspn.instance.learner import Learner, LearnerConfig, Moments, describe, moments
-from segspn.instance.memory import Memory, MemoryConfig, search_region
+from segspn.instance.memory import Memory, MemoryConfig, Votes, search_region
 from segspn.instance.stage import InstanceStage, OnObjectStep
+
+Window = tuple[EllipsisType, slice, slice]
+
+_NOWHERE = -10.0  # log-odds of an object where it cannot be
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,15 @@ class HeadInstances(InstanceStage):
         if not self.config.tune:
             return compete(torch.logit(self._votes, 1e-4)).sigmoid()
         steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
-        foreground = self.parent.foreground(embedding)
-        votes = votes.batched()
-        known = clues(votes, steady, learning, self.last[None], foreground)
-        logits = compete(fuse(self.decoder(embedding, known)[1], votes, learning))
+        # The decoder looks where an object can be, which is what was looked up in the memory.
+        cells, fine = bounds(region)
+        votes = Votes(votes.shares[fine], votes.match[cells]).batched()
+        steady, learning = steady[cells], learning[cells]
+        foreground = self.parent.foreground(embedding)[fine]
+        known = clues(votes, steady, learning, self.last[fine][None], foreground)
+        logits = torch.full_like(self._votes[None], _NOWHERE)
+        logits[fine] = fuse(self.decoder(embedding[cells], known)[1], votes, learning)
+        logits = compete(logits)
         self._sure = certainty(logits)
         return logits[0].sigmoid()
 
@@ -137,6 +147,17 @@ class HeadInstances(InstanceStage):
         self.learner.restore({k[8:]: v for k, v in state.items() if k.startswith("learner.")})
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
         self.last = state["memory.last"]
+
+
+def bounds(region: Tensor) -> tuple[Window, Window]:
+    """The smallest window around the cells of ``region``, bool ``(h, w)``, at even places: indices of
+    maps ``(..., h, w)`` and of maps ``(..., 2h, 2w)``."""
+    spans = []
+    for hits in (region.any(1), region.any(0)):
+        where = torch.nonzero(hits).flatten()
+        spans.append((int(where[0]) // 2 * 2, min(len(hits), (int(where[-1]) // 2 + 1) * 2)))
+    fine = [slice(SUB * first, SUB * last) for first, last in spans]
+    return (..., slice(*spans[0]), slice(*spans[1])), (..., fine[0], fine[1])
 
 
 def compete(logits: Tensor) -> Tensor:
