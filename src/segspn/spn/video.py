@@ -13,7 +13,6 @@ from segspn.instance import Memory, MemoryConfig, search_region
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
 LEAST = 0.25
-GIVEN = 0.5  # say of the given scores, beside the refined, in what is remembered
 _REACH = 12  # cells of stride 8 around an object's last place where votes are looked up
 
 
@@ -36,7 +35,6 @@ class VideoRefiner:
         self._known = torch.zeros(count, dtype=torch.bool, device=self.device)
         self._last: Tensor | None = None
         self._frame: Frame | None = None
-        self._given: Tensor | None = None
 
     @torch.inference_mode()
     def step(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -50,7 +48,6 @@ class VideoRefiner:
         if not len(there):
             return scores
         given = torch.from_numpy(scores[there]).to(self.device)
-        self._given = self._cells(torch.from_numpy(scores).to(self.device))
         votes = self._votes(frame, given, torch.from_numpy(there).to(self.device))
         refined = scores.copy()
         found = self.refiner.refine_full(frame, given, votes).cpu().numpy()
@@ -70,21 +67,12 @@ class VideoRefiner:
         )
         shares = label_shares(labels[rows][:, columns], ids, self.device)
         there = shares.amax((1, 2)) > 0.5
-        if self._given is not None:
-            # What was given has a say beside what was made of it, or a mistake would feed itself.
-            shares = torch.lerp(shares, self._given, GIVEN)
-            self._given = None
         # A frame that shows an object for the first time is remembered for good.
         first = bool((there & ~self._known).any())
         self._known |= there
         self._memory.add(self._keys(frame), shares, self._index, annotated=first)
         self._last = shares
         self._index += 1
-
-    def _cells(self, scores: Tensor) -> Tensor:
-        """Scores ``(N, H, W)`` as shares ``(N, Hp / 4, Wp / 4)`` of the frame last looked at."""
-        assert self._frame is not None
-        return F.avg_pool2d(pad(F.interpolate(scores[None], size=self._frame.size, mode="area")), 4)[0]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed refiner needs."""
