@@ -122,6 +122,7 @@ class LiteModel(Model):
         self.parent = ParentNet(self.backbone.channels)
         load_weights(self.parent, weights.parent)
         self.parent.eval().requires_grad_(False).to(device)
+        self.parent.trunk.fuse()
         self.decoder = Decoder(self.parent.trunk.width)
         load_weights(self.decoder, weights.decoder)
         self.decoder.eval().requires_grad_(False).to(device)

@@ -38,6 +38,23 @@ class Trunk(nn.Module):
         self.expand = nn.Conv2d(width, 2 * width, 1)
         self.project = nn.Conv2d(2 * width, width, 1)
 
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold the standardisation into the projections after it (inference only)."""
+        for key, lateral in self.lateral.items():
+            norm = self.norm[key]
+            if not isinstance(norm, nn.BatchNorm2d):
+                continue
+            assert isinstance(lateral, nn.Conv2d) and lateral.bias is not None
+            assert norm.running_mean is not None and norm.running_var is not None
+            scale = (norm.running_var + norm.eps).rsqrt()
+            shift = -norm.running_mean * scale
+            if key == "4":  # as pixel_unshuffle orders channels
+                scale, shift = (v.repeat_interleave(SUB * SUB) for v in (scale, shift))
+            lateral.bias += (lateral.weight[:, :, 0, 0] * shift).sum(1)
+            lateral.weight *= scale[:, None, None]
+            self.norm[key] = nn.Identity()
+
     def forward(self, features: Mapping[int, Tensor]) -> Tensor:
         size = features[8].shape[-2:]
         total: Tensor | None = None
