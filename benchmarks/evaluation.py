@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +31,11 @@ from rich.table import Table
 from segspn.evaluation import open_davis, score_results
 from segspn.evaluation.davis import DavisSequence, DavisSubset
 from segspn.evaluation.protocol import BINARY_YEAR
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # so that this file runs by its path too
+
+from benchmarks.machine import processor  # noqa: E402
 
 T = TypeVar("T")
 
@@ -138,14 +144,6 @@ def vos_benchmark(data: DavisSubset, results: Path, workers: int) -> tuple[float
 def sizes(data: DavisSubset) -> tuple[int, int]:
     with Image.open(data.sequences[0].first_mask) as image:
         return image.height, image.width
-
-
-def processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,11 @@ from torch.nn.functional import pad
 
 from segspn.spn import propagate
 from segspn.spn.reference import _effective, _lines, _unlines, propagate_reference
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # so that this file runs by its path too
+
+from benchmarks.machine import processor  # noqa: E402
 
 SIZES = ((480, 854), (1080, 1920))
 COUNTS = (1, 4, 32)
@@ -90,13 +96,7 @@ def measure(call: Callable[[], object], runs: int) -> tuple[float, float]:
 
 
 def machine() -> str:
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            name = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        pass
-    return f"{name}, {platform.system()}, Python {platform.python_version()}"
+    return f"{processor()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def copy_bandwidth() -> float:

@@ -35,6 +35,7 @@ import numba
 import torch
 from rich.progress import track
 
+from benchmarks.machine import processor
 from benchmarks.refiners.cases import DEGRADED, check_masks, places, read_case
 from benchmarks.refiners.methods import CONTRIB, CRF, MATTING, NOTHING, REFINERS, Refiner
 from benchmarks.refiners.pictures import Panels, draw_plot
@@ -165,12 +166,6 @@ def print_table(title: str, header: list[str], rows: list[list[str]], markdown: 
 
 
 def machine(threads: int) -> str:
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            name = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        pass
     versions = []
     for package in ("segspn", "torch", "numpy", CONTRIB, CRF, MATTING):
         try:
@@ -178,7 +173,7 @@ def machine(threads: int) -> str:
         except PackageNotFoundError:
             versions.append(f"{package} -")
     return (
-        f"{name}, {os.cpu_count()} cores, threads: {threads}; {platform.system()}, "
+        f"{processor()}, {os.cpu_count()} cores, threads: {threads}; {platform.system()}, "
         f"Python {platform.python_version()}, {', '.join(versions)}"
     )
 

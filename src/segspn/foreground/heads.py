@@ -1,12 +1,10 @@
 """Per-target copies of the parent head, fine-tuned online and run as one batch.
 
-Foreground adaptation (one target: everything that is annotated) and instance learning (one target
-per object) are the same operation on different targets, so both rooms use this one.
+Foreground adaptation is the case of one target: everything that is annotated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,17 +43,6 @@ class HeadBank:
             w2.repeat(count, 1, 1, 1),
             b2.detach().repeat(count),
         ]
-
-    def arranged(self, parent: Head, order: Sequence[int | None]) -> HeadBank:
-        """A bank of the heads at the positions ``order`` of this one; None: a copy of the parent."""
-        made = HeadBank(parent, len(order))
-        fresh = [p.unflatten(0, (len(order), -1)) for p in made.params]
-        own = [p.unflatten(0, (self.count, -1)) for p in self.params]
-        made.params = [
-            torch.cat([new[n] if k is None else old[k] for n, k in enumerate(order)])
-            for new, old in zip(fresh, own, strict=True)
-        ]
-        return made
 
     def run(self, embedding: Tensor, params: list[Tensor] | None = None) -> Tensor:
         w1, b1, w2, b2 = params or self.params
