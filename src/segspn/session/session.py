@@ -17,11 +17,15 @@ from segspn.presets import preset_of
 from segspn.prompts import Answer, Look, Prompts
 from segspn.session.files import read_state, write_state
 from segspn.session.frames import Kept, State
+from segspn.session.heap import give_back
 from segspn.session.marks import read_marks
 from segspn.session.stages import Result, Stages, StagesInOrder, as_it_is, timed
 
 if TYPE_CHECKING:
     from segspn.pipeline import Segmenter
+
+
+TIDY = 50  # frames after which freed memory is given back
 
 
 class Session(StagesInOrder):
@@ -182,6 +186,8 @@ class Session(StagesInOrder):
         found = frozenset(self._ids)
         self._kept.append(Kept(self._index, pixels.copy(), result.labels.copy(), before, found))
         self._index += 1
+        if "fit" in timings or self._index % TIDY == 0:
+            give_back()
         return result
 
     def follow(self, frames: Iterable[np.ndarray]) -> Iterator[Result]:
