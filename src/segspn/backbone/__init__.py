@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from segspn.backbone.efficientnet_lite0 import EfficientNetLite0
 from segspn.backbone.frame import ALIGN, Frame, label_shares, pad
 from segspn.backbone.resnet101 import ResNet101
 
-__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "ResNet101", "label_shares", "load_backbone", "pad"]
+__all__ = [
+    "ALIGN",
+    "EfficientNetLite0",
+    "Frame",
+    "ResNet101",
+    "computes_in_bfloat16",
+    "label_shares",
+    "load_backbone",
+    "pad",
+]
 
 
 def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:
     """EfficientNet-Lite0, fused for inference; by default with the shipped ImageNet weights."""
-    import torch
-
     from segspn.weights import load_weights
 
     backbone = EfficientNetLite0()
@@ -22,3 +30,10 @@ def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:
     fused: EfficientNetLite0 = backbone.eval().fuse()
     nn.Module.requires_grad_(fused, False)
     return fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions are faster in bfloat16: on processors that compute in it (AMX, AVX-512-BF16)."""
+    if device.type != "cpu":
+        return False
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

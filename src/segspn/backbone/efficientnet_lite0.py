@@ -148,7 +148,8 @@ class EfficientNetLite0(nn.Module):
 
     ``forward`` takes RGB ``(B, 3, H, W)`` in 0..255 (float) and returns a dict stride ->
     ``(B, C, ceil(H / stride), ceil(W / stride))``. Sizes that are multiples of 32 keep all strides
-    aligned. Batch-norm always uses its stored statistics while in ``eval`` mode.
+    aligned. Batch-norm always uses its stored statistics while in ``eval`` mode. Of a module in bfloat16
+    the features are float32 all the same.
     """
 
     channels: Mapping[int, int] = {2: 16, 4: 24, 8: 40, 16: 112, 32: 320}
@@ -165,12 +166,13 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
-        x = self.stem((image - 127.0) / 128.0)
+        weight = next(self.parameters())
+        x = self.stem(((image - 127.0) / 128.0).to(weight.dtype))
         features: dict[int, Tensor] = {}
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i in _TAPS:
-                features[_TAPS[i]] = x
+                features[_TAPS[i]] = x.to(image.dtype)
         return features
 
     def fuse(self) -> EfficientNetLite0:

@@ -33,6 +33,7 @@ class Preset:
     """Every choice of a run. ``seed`` makes online learning, and random weights, repeatable.
 
     ``side``: longer frames are looked at shrunk to this longest side in pixels; 0: as they are.
+    ``bfloat16``: the backbone computes in it where that is faster.
     ``model``: one of ``models.MODELS``; ``weights``, ``foreground`` and ``instance`` are of the types
     that it reads, ValueError otherwise.
     """
@@ -48,6 +49,7 @@ class Preset:
     spn: SpnConfig = field(default_factory=SpnConfig)
     craf: CrafConfig = field(default_factory=CrafConfig)
     side: int = 0
+    bfloat16: bool = False
     threshold: float = 0.5  # merge: a score below is background
 
     def __post_init__(self) -> None:
