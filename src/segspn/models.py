@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from segspn.backbone import Frame, load_backbone
+from segspn.backbone import Frame, computes_in_bfloat16, load_backbone
 from segspn.backbone.convention import require_convention
 from segspn.foreground import (
     ForegroundConfig,
@@ -32,6 +32,8 @@ from segspn.instance import (
     InstanceStage,
     NetInstanceConfig,
     NetInstances,
+    SeveralViews,
+    View,
 )
 from segspn.prompts import Prompter
 from segspn.spn import Propagation, SpnRefiner
@@ -119,6 +121,8 @@ class LiteModel(Model):
         weights = preset.weights
         assert isinstance(weights, LiteWeights)
         self.backbone = load_backbone(weights.backbone).to(device)
+        if preset.bfloat16 and computes_in_bfloat16(device):
+            self.backbone.bfloat16()
         self.parent = ParentNet(self.backbone.channels)
         load_weights(self.parent, weights.parent)
         self.parent.eval().requires_grad_(False).to(device)
@@ -144,7 +148,12 @@ class LiteModel(Model):
 
     def instances(self, preset: Preset, count: int) -> InstanceStage:
         assert isinstance(preset.instance, InstanceConfig)
-        return HeadInstances(self.backbone, self.parent, self.decoder, preset.instance, count)
+        config = preset.instance
+
+        def make() -> InstanceStage:
+            return HeadInstances(self.backbone, self.parent, self.decoder, config, count)
+
+        return make() if config.views == (View(),) else SeveralViews(config.views, make)
 
     def prompter(self, device: torch.device) -> Prompter:
         return Prompter.load(device, self.backbone, self.refiner)

@@ -138,3 +138,32 @@ def test_masks_without_objects_are_refused(tmp_path: Path) -> None:
 def test_config_is_checked() -> None:
     with pytest.raises(ValueError, match="slow"):
         ClipConfig(slow=0.2, fast=0.1)
+
+
+def test_objects_of_one_kind_start_side_by_side(tmp_path: Path) -> None:
+    """Of many textures, all objects of a clip have one: they are the same cut-out."""
+    rng = np.random.default_rng(1)
+    for sub in ("images", "masks"):
+        (tmp_path / "s" / sub).mkdir(parents=True)
+    mask = cv2.circle(np.zeros((140, 140), np.uint8), (70, 70), 40, 1, -1)
+    for i in range(8):
+        colour = rng.integers(40, 255, 3)
+        cv2.imwrite(str(tmp_path / f"s/images/{i}.png"), (mask[..., None] * colour).astype(np.uint8))
+        cv2.imwrite(str(tmp_path / f"s/masks/{i}.png"), mask)
+    stills = open_data([DataConfig(root="s")], tmp_path)
+    few = replace(PLAIN, objects=2, frames=1, bend=0.0)
+
+    def spreads(config: ClipConfig) -> tuple[float, float]:
+        """Mean difference of two objects' colours, and median distance of their centres."""
+        colours, ways = [], []
+        for clip in clips(stills, config, 60):
+            if clip.seen == 2:
+                own = [clip.images[0][clip.labels[0] == i].mean(0) for i in (1, 2)]
+                colours.append(np.abs(own[0] - own[1]).mean())
+                at = [np.argwhere(clip.labels[0] == i).mean(0) for i in (1, 2)]
+                ways.append(np.linalg.norm(at[0] - at[1]))
+        assert len(colours) > 8
+        return float(np.mean(colours)), float(np.median(ways))
+
+    apart, near = (spreads(replace(few, alike=a, crowd=c)) for a, c in ((0.0, 0.0), (1.0, 1.0)))
+    assert near[0] < 0.8 * apart[0] and near[1] < apart[1]

@@ -52,6 +52,19 @@ def test_clues_by_hand() -> None:
 
 
 @torch.inference_mode()
+def test_an_object_knows_the_strongest_of_its_rivals() -> None:
+    share = torch.zeros(1, 3, 2 * H, 2 * W)
+    share[:, 0, :4, :4], share[:, 1, 6:8, 6:8], share[:, 2, 6:8, 10:12] = 1, 1, 1
+    known = told(share, 3)
+    first, rival = known[0, :, :4], known[0, :, 28:32]
+    assert torch.equal(rival[0], torch.maximum(first[1], first[2]))
+    assert torch.equal(rival[2], torch.maximum(first[0], first[1]))
+    alone = told(share[:, :1])[0, 0, 28:40]
+    assert torch.equal(alone[:8], torch.full_like(alone[:8], first.min()))  # nothing speaks against
+    assert (alone[8:] == -1).all()
+
+
+@torch.inference_mode()
 def test_objects_do_not_depend_on_each_other() -> None:
     decoder = stirred()
     embedding, known = inputs(3)

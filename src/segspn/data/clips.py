@@ -42,6 +42,9 @@ class ClipConfig:
     camera: float = 0.5  # the camera's motion, share of an object's
     leave: float = 0.2  # probability that an object leaves, or comes from outside
     distractor: float = 0.5  # probability of one beside the objects
+    alike: float = 0.35  # probability that pasted objects are of one kind: one still's object again, or
+    # others of its source
+    crowd: float = 0.5  # probability that a pasted object starts close to the one before
     occluder: float = 0.4  # probability of one before an object
     blur: float = 0.3  # probability that fast layers are smeared; also that the view is out of focus
     light: float = 0.08  # colour change along the clip; a distractor's and an occluder's too
@@ -115,7 +118,7 @@ class _Scene:
         between = []
         if pasted:
             cuts = self._cuts(wanted)
-            places = [config.size * rng.uniform(0.2, 0.8, 2) for _ in cuts]
+            places = self._places(len(cuts))
             for k, (cut, at) in enumerate(zip(cuts, places, strict=True)):
                 between.append(self._object(cut, at, k + 1, rng.random() < config.leave))
         else:
@@ -276,9 +279,30 @@ class _Scene:
             cv2.ellipse(alpha, (w // 2, h // 2), axes, 0, 0, 360, 1.0, -1)
         return _CutOut(image[y : y + h, x : x + w], cv2.GaussianBlur(alpha, (3, 3), 0.8), "")
 
+    def _places(self, count: int) -> list[np.ndarray]:
+        """Where pasted objects are in frame 0."""
+        rng, size = self.rng, self.config.size
+        places: list[np.ndarray] = []
+        for _ in range(count):
+            at = size * rng.uniform(0.2, 0.8, 2)
+            if places and rng.random() < self.config.crowd:
+                heading, far = rng.uniform(0, 2 * np.pi), size * rng.uniform(0.15, 0.4)
+                at = places[-1] + far * np.array([np.cos(heading), np.sin(heading)])
+                at = np.clip(at, 0.1 * size, 0.9 * size)
+            places.append(at)
+        return places
+
     def _cuts(self, wanted: int) -> list[_CutOut]:
-        """Up to ``wanted`` objects: of one still, or each of another."""
+        """Up to ``wanted`` objects: of one kind, of one still, or each of another."""
         rng = self.rng
+        if wanted > 1 and rng.random() < self.config.alike:
+            cut = _CutOut.draw(self.stills, rng)
+            if cut is not None:
+                again = rng.random(wanted - 1) < 0.5
+                kin = (
+                    cut if same else _CutOut.draw(self.stills, rng, cut.source) for same in again
+                )
+                return [cut, *(k for k in kin if k is not None)]
         if rng.random() < 0.3:
             for _ in range(5):
                 still = self.stills.draw(rng)

@@ -202,6 +202,10 @@ class Samples:
             return self
         return Samples.of_shots(shots, self.ids, *self._drawn, self.device)
 
+    def changed(self, change: Callable[[Shot], Shot]) -> Samples:
+        """The samples of the same annotated frames seen otherwise, with the same draws."""
+        return Samples.of_shots([change(s) for s in self.shots], self.ids, *self._drawn, self.device)
+
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self._made:
             self._made[key] = make()

@@ -7,6 +7,7 @@ from segspn.instance.memory import Memory, MemoryConfig, search_region
 from segspn.instance.model import HeadInstances, InstanceConfig, compete
 from segspn.instance.nets import NetInstanceConfig, NetInstances
 from segspn.instance.stage import InstanceStage
+from segspn.instance.views import SeveralViews, View
 
 __all__ = [
     "Decoder",
@@ -17,6 +18,8 @@ __all__ = [
     "MemoryConfig",
     "NetInstanceConfig",
     "NetInstances",
+    "SeveralViews",
+    "View",
     "compete",
     "search_region",
 ]

@@ -7,6 +7,8 @@ shared by all objects, and so is the part that reads the embedding.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +17,25 @@ from segspn.foreground.parent import SUB
 from segspn.instance.learner import CELLS
 from segspn.instance.memory import Votes
 
-CLUES = ("first", "recent", "steady", "learning", "last", "what", "others")
+RIVALS = ("first", "recent", "learning")
+"""Clues of which an object also knows the highest of all other objects."""
+
+CLUES = (
+    "first",
+    "recent",
+    "steady",
+    "learning",
+    "last",
+    "what",
+    "others",
+    *(f"rival {name}" for name in RIVALS),
+)
 """Maps of 2x2 values a cell; 4 channels of how well the memory matches and 2 of nearness follow."""
 
 CHANNELS = CELLS * len(CLUES) + 4 + 2
+
+_LEAST = 1e-4  # share
+_LEAST_ODDS = math.log(_LEAST / (1 - _LEAST)) / 4
 
 
 def clues(
@@ -29,15 +46,15 @@ def clues(
     ``votes``: the memory's, with a batch axis (shares ``(3, B, N, 2h, 2w)``, match
     ``(4, B, N, h, w)``); ``steady``, ``learning``: the classifier's scores ``(B, N, 4, h, w)``;
     ``previous``: the last mask, shares ``(B, N, 2h, 2w)``; ``foreground``: the parent's log-odds
-    ``(B, 1, 2h, 2w)``. The last maps are the surroundings: where other objects were, and how near the
-    object was.
+    ``(B, 1, 2h, 2w)``. The last maps are the surroundings: where other objects were, what speaks for
+    the strongest of them, and how near the object was.
     """
     b, n = previous.shape[:2]
 
     def cells(maps: Tensor) -> Tensor:
         return F.pixel_unshuffle(maps.flatten(0, 1)[:, None], SUB).unflatten(0, (b, n))
 
-    odds = [cells(torch.logit(shares, 1e-4) / 4) for shares in votes.shares[:2]]
+    odds = [cells(torch.logit(shares, _LEAST) / 4) for shares in votes.shares[:2]]
     match = 4 * votes.match.movedim(0, 2) - 2
     others = previous.sum(1, keepdim=True) - previous
     what = F.pixel_unshuffle((foreground / 4).clamp(-2, 2), SUB)[:, None].expand(-1, n, -1, -1, -1)
@@ -47,7 +64,19 @@ def clues(
         F.avg_pool2d(coarse, 2 * r + 1, 1, r, count_include_pad=False)[:, :, None] for r in (3, 9)
     ]
     both = cells(others.clamp(max=1))
-    return torch.cat((*odds, steady, learning, last, what, both, match, *near), 2)
+    rivals = [
+        highest_other(maps, least)
+        for maps, least in zip((*odds, learning), (_LEAST_ODDS, _LEAST_ODDS, -1.0), strict=True)
+    ]
+    return torch.cat((*odds, steady, learning, last, what, both, *rivals, match, *near), 2)
+
+
+def highest_other(maps: Tensor, least: float) -> Tensor:
+    """Of maps ``(B, N, ...)`` the highest of the other objects, ``least`` where there is none."""
+    if maps.shape[1] < 2:
+        return torch.full_like(maps, least)
+    best, second = maps.topk(2, dim=1).values.split(1, 1)
+    return torch.where(maps == best, second, best)
 
 
 def fuse(decoded: Tensor, votes: Votes, learning: Tensor) -> Tensor:
@@ -58,7 +87,7 @@ def fuse(decoded: Tensor, votes: Votes, learning: Tensor) -> Tensor:
     parts that match nothing; the plain sum of log-odds errs in other places (docs/accuracy.md).
     """
     scores = F.pixel_shuffle(learning.flatten(1, 2), SUB)
-    return 0.5 * decoded + 0.5 * torch.logit(votes.shares[2], 1e-4) + 2.5 * scores
+    return 0.5 * decoded + 0.5 * torch.logit(votes.shares[2], _LEAST) + 2.5 * scores
 
 
 class Decoder(nn.Module):

@@ -18,7 +18,10 @@ from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import Decoder, clues, fuse
 from segspn.instance.learner import Learner, LearnerConfig, Moments, describe, moments
 from segspn.instance.memory import Memory, MemoryConfig, Votes, search_region
+from segspn.instance.motion import carry, flow, grey
+from segspn.instance.rivals import alikeness, settle
 from segspn.instance.stage import InstanceStage, OnObjectStep
+from segspn.instance.views import View
 
 Window = tuple[EllipsisType, slice, slice]
 
@@ -29,12 +32,18 @@ _NOWHERE = -10.0  # log-odds of an object where it cannot be
 class InstanceConfig:
     """``tune=False`` skips first-frame fine-tuning, the paper's last row of Table 2: the memory's votes
     are all there is. ``reach``: how far, in cells of stride 8, objects may have moved since a frame ago.
+    ``views``: how each frame is looked at; the results of several are averaged.
     """
 
     tune: bool = True
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     reach: int = 12
+    views: tuple[View, ...] = (View(),)
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ValueError("views needs one at least")
 
 
 class HeadInstances(InstanceStage):
@@ -61,6 +70,10 @@ class HeadInstances(InstanceStage):
         embeddings, shares = embed_samples(samples, self.backbone, self.parent)
         self._remember(samples, embeddings, shares)
         self.last, self._sure = shares[len(samples.shots) - 1], None
+        told = slice(len(samples.shots))
+        known = samples.known()[told].to(shares)[..., None, None]
+        self._alike = alikeness(self.parent.keys(embeddings[told]), shares[told] * known)
+        self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
         newest = samples.shots[-1].known
         self.learner.begin(
             known_moments(describe(embeddings), shares, samples.known()),
@@ -74,6 +87,8 @@ class HeadInstances(InstanceStage):
         self.memory.arrange(order)
         new = self.last.new_zeros(self.last.shape[1:])
         self.last = torch.stack([new if k is None else self.last[k] for k in order])
+        kept = [0 if k is None else k for k in order]  # `fit` follows where one is new
+        self._alike = self._alike[kept][:, kept]
         self._sure = None
 
     def _remember(self, samples: Samples, embeddings: Tensor, shares: Tensor) -> None:
@@ -99,7 +114,8 @@ class HeadInstances(InstanceStage):
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
-        region = search_region(self.last, self.config.reach)
+        last = carry(self.last[None], flow(self._grey, grey(frame))[None])
+        region = search_region(last[0], self.config.reach)
         votes = self.memory.votes(self._keys(frame), region)
         self._votes = votes.shares[2]
         if not self.config.tune:
@@ -110,10 +126,10 @@ class HeadInstances(InstanceStage):
         votes = Votes(votes.shares[fine], votes.match[cells]).batched()
         steady, learning = steady[cells], learning[cells]
         foreground = self.parent.foreground(embedding)[fine]
-        known = clues(votes, steady, learning, self.last[fine][None], foreground)
+        known = clues(votes, steady, learning, last[fine], foreground)
         logits = torch.full_like(self._votes[None], _NOWHERE)
         logits[fine] = fuse(self.decoder(embedding[cells], known)[1], votes, learning)
-        logits = compete(logits)
+        logits = compete(settle(logits[0], last[0], self._alike)[None])
         self._sure = certainty(logits)
         return logits[0].sigmoid()
 
@@ -124,7 +140,7 @@ class HeadInstances(InstanceStage):
         self.memory.add(self._keys(frame), shares, index, annotated=False)
         if self._sure is not None:
             self.learner.update(moments(self._inputs(frame), shares[None], self._sure))
-        self.last, self._sure = shares, None
+        self.last, self._sure, self._grey = shares, None, grey(frame)
 
     def _inputs(self, frame: Frame) -> Tensor:
         """The classifier's inputs of a frame, computed once per frame."""
@@ -141,12 +157,17 @@ class HeadInstances(InstanceStage):
     def state(self) -> dict[str, Tensor]:
         out = {f"learner.{k}": v for k, v in self.learner.state().items()}
         out |= {f"memory.{k}": v for k, v in self.memory.state().items()}
-        return out | {"memory.last": self.last}
+        return out | {
+            "memory.last": self.last,
+            "memory.grey": self._grey,
+            "memory.alike": self._alike,
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.learner.restore({k[8:]: v for k, v in state.items() if k.startswith("learner.")})
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
-        self.last = state["memory.last"]
+        self.last, self._grey = state["memory.last"], state["memory.grey"]
+        self._alike = state["memory.alike"]
 
 
 def bounds(region: Tensor) -> tuple[Window, Window]:

@@ -31,9 +31,12 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig(StageConfig):
-    """``clip``: what the synthetic clips look like; their size is this net's."""
+    """``clip``: what the synthetic clips look like; their size is this net's. ``scenes``: different
+    clips, whose features are kept on the disk, beside the checkpoints; 0: every sample is a new one.
+    """
 
     clip: ClipConfig = field(default_factory=ClipConfig)
+    scenes: int = 0
 
 
 @dataclass(frozen=True)

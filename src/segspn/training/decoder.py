@@ -1,17 +1,22 @@
-"""Offline training of the instance decoder on synthetic clips, with online learning in the loop.
+"""Offline training of the instance stage on synthetic clips, with online learning in the loop.
 
 The classifier is fitted on a clip's first frame and goes on learning from what the decoder makes of the
 later ones; so do the memory and the last mask. Now and then the last mask is spoilt as drift would spoil
-it, so that the decoder learns to find back.
+it, so that the decoder learns to find back. The parent's trunk and keys are trained along, through the
+matching and through the classifier's closed form: the embedding learns to tell an object from its like
+in later frames. What its head says of the foreground, the parent learns to say of the new embedding.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -22,14 +27,17 @@ from segspn.instance.decoder import CLUES, Decoder, clues, fuse
 from segspn.instance.learner import CELLS, Learner, LearnerConfig, describe, moments
 from segspn.instance.memory import MemoryConfig, margin, votes_of
 from segspn.instance.model import certainty, compete
+from segspn.instance.motion import carry, flow, half_grey
 from segspn.training.parent import mean_iou
+from segspn.video.atomic import write_bytes
 
-OBJECTS = 2  # of a clip, followed together
+OBJECTS = 3  # of a clip, followed together
 SPOILT = 0.4  # probability that what is handed on of a frame is spoilt
 
 
 class Clips(Dataset[dict[str, np.ndarray]]):
-    """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips, and a ``seed``."""
+    """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips, ``flow`` float16
+    (T, 2, S / 4, S / 4) from each frame to the one before, and a ``seed``."""
 
     def __init__(
         self, stills: Stills, count: int, config: ClipConfig, seed: int = 0
@@ -41,24 +49,80 @@ class Clips(Dataset[dict[str, np.ndarray]]):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         clip = draw_clip(self.stills, np.random.default_rng((self.seed, index)), self.config)
-        images = np.ascontiguousarray(clip.images.transpose(0, 3, 1, 2))
-        return {"images": images, "labels": clip.labels, "seed": np.array(index)}
+        greys = [half_grey(image) for image in clip.images]
+        flows = [flow(before, now) for before, now in zip((greys[0], *greys), greys, strict=False)]
+        return {
+            "images": np.ascontiguousarray(clip.images.transpose(0, 3, 1, 2)),
+            "labels": clip.labels,
+            "flow": torch.stack(flows).half().numpy(),
+            "seed": np.array(index),
+        }
+
+
+class KeptClips(Dataset[dict[str, Tensor]]):
+    """As many samples of ``count`` as are wanted of a few ``clips``, mirrored at random, with the
+    backbone's features ``s4`` to ``s32`` in the place of all images but the last.
+
+    Drawing a clip and its features cost most of a step; both are done once and lie in ``folder``, where
+    another run, or this one resumed, finds them.
+    """
+
+    def __init__(self, clips: Clips, count: int, backbone: nn.Module, folder: Path) -> None:
+        self.clips, self.count, self.backbone, self.folder = clips, count, backbone, folder
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        number = index % len(self.clips)
+        path = self.folder / f"{number}.safetensors"
+        if not path.exists():
+            self._make(self.clips[number], path)
+        sample = load_file(path)
+        if torch.rand(1, generator=torch.Generator().manual_seed(index)) < 0.5:
+            sample = {name: maps.flip(-1) for name, maps in sample.items()}
+            sample["flow"][:, 0] *= -1
+        return {**sample, "seed": torch.tensor(index)}
+
+    def _make(self, clip: dict[str, np.ndarray], path: Path) -> None:
+        with torch.no_grad():
+            images = torch.from_numpy(clip["images"]).float()
+            features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        kept = {f"s{s}": maps.half().contiguous() for s, maps in features.items() if s >= 4}
+        kept |= {name: torch.from_numpy(clip[name]) for name in ("labels", "flow")}
+        kept["images"] = torch.from_numpy(clip["images"][-1:])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, save(kept))
 
 
 class DecoderTrainer(nn.Module):
-    """Frozen backbone and parent, trained decoder."""
+    """Frozen backbone; trained parent and decoder; a copy of the parent as it was."""
 
     def __init__(self, backbone: nn.Module, parent: ParentNet, decoder: Decoder) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
-        self.parent = parent.requires_grad_(False)
+        self.before = copy.deepcopy(parent).requires_grad_(False)
+        self.parent = parent
+        self.parent.log_scale.requires_grad_(False)
         self.decoder = decoder
 
     def train(self, mode: bool = True) -> DecoderTrainer:
         super().train(mode)
-        self.backbone.eval()
-        self.parent.eval()
+        for part in (self.backbone, self.before, self.parent):
+            part.eval()  # stored statistics, always
         return self
+
+    def features(self, batch: dict[str, Tensor]) -> dict[int, Tensor]:
+        """The backbone's features ``(B T, C, h, w)`` of a batch of either data set."""
+        device = self.decoder.log_scale.device
+        if "s4" in batch:
+            return {s: batch[f"s{s}"].to(device).flatten(0, 1).float() for s in (4, 8, 16, 32)}
+        images = batch["images"].to(device).float().flatten(0, 1)
+        with torch.no_grad():
+            made: dict[int, Tensor] = self.backbone(
+                images.contiguous(memory_format=torch.channels_last)
+            )
+        return made
 
 
 @dataclass
@@ -156,49 +220,64 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
     assert isinstance(model, DecoderTrainer)
     device = model.decoder.log_scale.device
     labels = batch["labels"].to(device).long()  # (B, T, S, S)
-    count, frames = labels.shape[:2]
+    frames = labels.shape[:2]
+    features = model.features(batch)
+    embedding = model.parent.embed(features).float()
     with torch.no_grad():
-        images = batch["images"].to(device).float().flatten(0, 1)
-        images = images.contiguous(memory_format=torch.channels_last)
-        embedding = model.parent.embed(model.backbone(images)).unflatten(0, (count, frames)).float()
+        known = model.before.foreground(model.before.embed(features)).float().sigmoid()
         onehot = torch.stack([labels == k + 1 for k in range(OBJECTS)], 2).float()
-        shares = F.avg_pool2d(onehot.flatten(0, 1), 4).unflatten(0, (count, frames))
+        shares = F.avg_pool2d(onehot.flatten(0, 1), 4).unflatten(0, frames)
+    foreground = model.parent.foreground(embedding).float()
+    taught = F.binary_cross_entropy_with_logits(foreground, known)
     generator = torch.Generator().manual_seed(int(batch["seed"].sum()))
     kind = device.type
     lower = torch.autocast(
         kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
     )
+    clip = _Clip(
+        embedding.unflatten(0, frames),
+        foreground.detach().unflatten(0, frames),
+        shares,
+        batch["flow"].to(device).float(),
+    )
     # Only the decoder itself may run in lower precision: matching and least squares need all digits.
     with torch.autocast(kind, enabled=False):
-        return _follow(model, embedding, shares, generator, lower)
+        loss, figures = _follow(model, clip, generator, lower)
+    return loss + taught, {**figures, "foreground": taught.item()}
+
+
+@dataclass
+class _Clip:
+    """B clips: ``embedding`` ``(B, T, C, h, w)``, ``foreground`` ``(B, T, 1, 2h, 2w)``, ``shares``
+    ``(B, T, N, 2h, 2w)`` and ``flow`` ``(B, T, 2, 2h, 2w)``."""
+
+    embedding: Tensor
+    foreground: Tensor
+    shares: Tensor
+    flow: Tensor
 
 
 def _follow(
-    model: DecoderTrainer,
-    embedding: Tensor,
-    shares: Tensor,
-    generator: torch.Generator,
-    lower: torch.autocast,
+    model: DecoderTrainer, clip: _Clip, generator: torch.Generator, lower: torch.autocast
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss along clips, from embeddings ``(B, T, C, h, w)`` and shares ``(B, T, N, 2h, 2w)``."""
+    """The loss along clips."""
+    embedding, shares = clip.embedding, clip.shares
     size = embedding.shape[-2:]
     scale = MemoryConfig().sharpness * float(model.parent.scale)
     known = (shares[:, 0].amax((2, 3), keepdim=True) > 0.5).float()  # (B, N, 1, 1)
-    with torch.no_grad():
-        seen = [_Seen(model.parent.keys(e).flatten(2), describe(e)) for e in embedding.unbind(1)]
-        learner = Learner(LearnerConfig())
-        learner.begin(moments(seen[0].inputs, shares[:, 0]))
+    seen = [_Seen(model.parent.keys(e).flatten(2), describe(e)) for e in embedding.unbind(1)]
+    learner = Learner(LearnerConfig())
+    learner.begin(moments(seen[0].inputs, shares[:, 0]))
     previous = shares[:, 0]
     recent: list[tuple[Tensor, Tensor]] = []
     losses, given, found = [], [], []
     for t in range(1, embedding.shape[1]):
-        with torch.no_grad():
-            sums = [match(seen[t].keys, [(seen[0].keys, shares[:, 0])], scale)]
-            sums.append(match(seen[t].keys, recent, scale) if recent else torch.zeros_like(sums[0]))
-            votes = votes_of(torch.stack(sums, 1).unflatten(3, tuple(size)), scale)
-            steady, learning = learner.scores(seen[t].inputs, size)
-            foreground = model.parent.foreground(embedding[:, t])
-            inputs = hide(clues(votes, steady, learning, previous, foreground), generator)
+        previous = carry(previous, clip.flow[:, t])
+        sums = [match(seen[t].keys, [(seen[0].keys, shares[:, 0])], scale)]
+        sums.append(match(seen[t].keys, recent, scale) if recent else torch.zeros_like(sums[0]))
+        votes = votes_of(torch.stack(sums, 1).unflatten(3, tuple(size)), scale)
+        steady, learning = learner.scores(seen[t].inputs, size)
+        inputs = hide(clues(votes, steady, learning, previous, clip.foreground[:, t]), generator)
         with lower:
             first, logits = (x.float() for x in model.decoder(embedding[:, t], inputs))
         target = shares[:, t]
@@ -217,8 +296,9 @@ def _follow(
             if float(torch.rand(1, generator=generator)) < SPOILT:
                 mask = spoil(mask, generator)
             previous = mask * known
-            recent = [*recent[-1:], (seen[t].keys, previous)]
-            learner.update(moments(seen[t].inputs, previous, certainty(fused)))
+            newest = moments(seen[t].inputs.detach(), previous, certainty(fused))
+        recent = [*recent[-1:], (seen[t].keys, previous)]
+        learner.update(newest)
     loss = torch.stack(losses).mean()
     figures = {"loss": loss.item(), "iou_learner": sum(given) / len(given)}
     return loss, {**figures, "iou": sum(found) / len(found), "iou_last": found[-1]}

@@ -25,7 +25,7 @@ from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training.board import panels
 from segspn.training.config import TrainConfig
-from segspn.training.decoder import Clips, DecoderTrainer, decoder_loss
+from segspn.training.decoder import Clips, DecoderTrainer, KeptClips, decoder_loss
 from segspn.training.loop import LossFn, train
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
 from segspn.training.processes import join
@@ -51,7 +51,7 @@ class Task:
     parent: nn.Module | None = None
 
 
-def _parent_task(config: TrainConfig, stills: Stills, _: str) -> Task:
+def _parent_task(config: TrainConfig, stills: Stills, _: str, __: Path) -> Task:
     loop = config.parent.loop
     data = Pairs(stills, loop.steps * loop.batch, config.parent.size, config.seed)
     backbone = load_backbone()
@@ -59,16 +59,22 @@ def _parent_task(config: TrainConfig, stills: Stills, _: str) -> Task:
     return Task(model, data, parent_loss, "parent.head", {"parent": "parent"})
 
 
-def _decoder_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
-    loop = config.decoder.loop
-    clip = dataclasses.replace(config.decoder.clip, size=config.decoder.size)
-    data = Clips(stills, loop.steps * loop.batch, clip, config.seed)
+def _decoder_task(config: TrainConfig, stills: Stills, parent: str, out: Path) -> Task:
+    settings = config.decoder
+    count = settings.loop.steps * settings.loop.batch
+    clip = dataclasses.replace(settings.clip, size=settings.size)
     backbone, net = _trained_parent(parent)
+    data: Dataset[Any] = Clips(stills, count, clip, config.seed)
+    if settings.scenes:
+        clips = Clips(stills, settings.scenes, clip, config.seed)
+        # Named after all that they depend on, so that another run's are not taken for this one's.
+        told = f"{clip} {config.seed} {stills.digest()}".encode()
+        data = KeptClips(clips, count, backbone, out / f"clips-{zlib.crc32(told):08x}")
     model = DecoderTrainer(backbone, net, Decoder(net.trunk.width))
-    return Task(model, data, decoder_loss, "decoder", {"decoder": "decoder"}, net)
+    return Task(model, data, decoder_loss, "decoder", {"decoder": "decoder", "parent": "parent"}, net)
 
 
-def _spn_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
+def _spn_task(config: TrainConfig, stills: Stills, parent: str, _: Path) -> Task:
     loop = config.spn.loop
     data = MistakenPairs(stills, loop.steps * loop.batch, config.spn.size, config.seed)
     backbone, net = _trained_parent(parent)
@@ -78,7 +84,7 @@ def _spn_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
     return Task(model, data, spn_loss, "propagation", files, net)
 
 
-def _prompts_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
+def _prompts_task(config: TrainConfig, stills: Stills, parent: str, _: Path) -> Task:
     settings = config.prompts
     count = settings.loop.steps * settings.loop.batch
     data = PromptScenes(stills, count, settings.scenes, settings.size, config.seed)
@@ -90,7 +96,7 @@ def _prompts_task(config: TrainConfig, stills: Stills, parent: str) -> Task:
     return Task(model, data, prompt_loss, "", {"prompts": "net"}, trained)
 
 
-TASKS: Mapping[str, Callable[[TrainConfig, Stills, str], Task]] = {
+TASKS: Mapping[str, Callable[[TrainConfig, Stills, str, Path], Task]] = {
     "parent": _parent_task,
     "decoder": _decoder_task,
     "spn": _spn_task,
@@ -118,10 +124,11 @@ def train_stage(
     stills = open_data(config.data, base, settings.weights, cache_mb=config.cache_mb)
     check_data(stills, config.bad_share, shown=processes.first)
     torch.manual_seed(config.seed)
-    task = TASKS[stage](config, stills, parent)
+    task = TASKS[stage](config, stills, parent, out)
     if settings.start:
         for stem, name in task.files.items():
-            load_weights(task.model.get_submodule(name), _starting_point(settings.start, stem))
+            if task.model.get_submodule(name) is not task.parent:  # which ``parent`` names
+                load_weights(task.model.get_submodule(name), _starting_point(settings.start, stem))
     identity = dataclasses.asdict(settings) | {"data": stills.digest()}
     del identity["loop"]  # the loop adds what counts of it
     if task.parent is not None:

@@ -1,0 +1,143 @@
+"""Several looks at each frame: the same stage at other sizes and mirrored, their log-odds averaged.
+
+Small things are seen better enlarged, large ones as they are, and what two looks get wrong they seldom
+get wrong alike. Each look learns and remembers for itself; all take note of one and the same result, so
+that none drifts away alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segspn.backbone.frame import ALIGN, Frame
+from segspn.foreground.augment import Samples, Shot
+from segspn.instance.stage import InstanceStage, OnObjectStep
+
+_MEMORY = "memory."
+
+
+@dataclass(frozen=True)
+class View:
+    """How a frame is looked at: with its longest side ``side`` pixels long (0: as it is), mirrored or
+    not."""
+
+    side: int = 0
+    mirrored: bool = False
+
+    def size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The view's ``(H, W)`` of a frame's."""
+        scale = self.side / max(size) if self.side else 1.0
+        height, width = (max(1, round(n * scale)) for n in size)
+        return height, width
+
+    def picture(self, pixels: np.ndarray) -> np.ndarray:
+        """RGB uint8 ``(H, W, 3)`` as this view shows it."""
+        height, width = self.size(pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
+            way = cv2.INTER_AREA if height < pixels.shape[0] else cv2.INTER_CUBIC
+            pixels = cv2.resize(pixels, (width, height), interpolation=way)
+        return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
+
+    def labels(self, labels: np.ndarray) -> np.ndarray:
+        """Label map int32 ``(H, W)`` as this view shows it."""
+        rows, columns = (
+            (np.arange(n) * m + m // 2) // n
+            for n, m in zip(self.size(labels.shape), labels.shape, strict=True)
+        )
+        seen = labels[rows[:, None], columns]
+        return np.ascontiguousarray(seen[:, ::-1] if self.mirrored else seen)
+
+    def frame(self, frame: Frame) -> Frame:
+        """The frame as this view shows it, made once per frame."""
+        if self == View():
+            return frame
+
+        def make() -> Frame:
+            height, width = frame.size
+            pixels = frame.image[0, :, :height, :width].permute(1, 2, 0).byte().cpu().numpy()
+            return Frame(self.picture(np.ascontiguousarray(pixels)), frame.image.device)
+
+        made: Frame = frame.once(f"view {self}", make)
+        return made
+
+    def shot(self, shot: Shot) -> Shot:
+        return replace(shot, frame=self.picture(shot.frame), labels=self.labels(shot.labels))
+
+    def forth(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps ``(N, Hp / 4, Wp / 4)`` over a padded frame of true ``size`` -> over the view's."""
+        return self._resampled(maps, size, self.size(size))
+
+    def back(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Counterpart of ``forth``."""
+        return self._resampled(maps, self.size(size), size)
+
+    def _resampled(self, maps: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+        if self == View():
+            return maps
+        places = []
+        for axis, (true, wanted) in enumerate(zip(source, target, strict=True)):
+            cells = (wanted + -wanted % ALIGN) // 4
+            at = (4 * torch.arange(cells, device=maps.device) + 2) * (true / wanted)  # pixels
+            if axis == 1 and self.mirrored:
+                at = true - at
+            places.append(at / (2 * maps.shape[axis + 1]) - 1)  # -1..1 over the source's padded grid
+        grid = torch.stack(torch.meshgrid(*places, indexing="ij")[::-1], -1).to(maps)
+        return F.grid_sample(maps[None], grid[None], padding_mode="border", align_corners=False)[0]
+
+
+class SeveralViews(InstanceStage):
+    """A stage for each of ``views``, all made by ``make``."""
+
+    def __init__(self, views: Sequence[View], make: Callable[[], InstanceStage]) -> None:
+        self.looks = [(view, make()) for view in views]
+
+    def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
+        for view, stage in self.looks:
+            stage.fit(samples.changed(view.shot) if view != View() else samples, seed)
+        if on_step is not None:
+            on_step(tuple(range(len(samples.ids))), 1)
+
+    def arrange(self, order: Sequence[int | None]) -> None:
+        for _, stage in self.looks:
+            stage.arrange(order)
+
+    def predict(self, frame: Frame) -> Tensor:
+        odds = [
+            torch.logit(view.back(stage.predict(view.frame(frame)), frame.size), 1e-4)
+            for view, stage in self.looks
+        ]
+        return torch.stack(odds).mean(0).sigmoid()
+
+    def votes(self, frame: Frame) -> Tensor | None:
+        found = [(view, stage.votes(view.frame(frame))) for view, stage in self.looks]
+        maps = [view.back(votes, frame.size) for view, votes in found if votes is not None]
+        return torch.stack(maps).mean(0) if maps else None
+
+    def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
+        for view, stage in self.looks:
+            stage.accept(view.frame(frame), view.forth(shares, frame.size), index)
+
+    def state(self) -> dict[str, Tensor]:
+        out = {}
+        for k, (_, stage) in enumerate(self.looks):
+            for name, value in stage.state().items():
+                start = _MEMORY if name.startswith(_MEMORY) else ""
+                out[f"{start}view{k}.{name.removeprefix(start)}"] = value
+        return out
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for k, (_, stage) in enumerate(self.looks):
+            own = {}
+            for name, value in state.items():
+                start = _MEMORY if name.startswith(_MEMORY) else ""
+                rest = name.removeprefix(start)
+                if rest.startswith(f"view{k}."):
+                    own[start + rest.removeprefix(f"view{k}.")] = value
+            stage.restore(own)

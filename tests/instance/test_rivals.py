@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segspn.instance.rivals import ALIKE, CLEAR, LOST, alikeness, settle
+
+H, W = 6, 10
+
+
+def three() -> Tensor:
+    """Shares (3, 2H, 2W) of objects at the left, in the middle and at the right."""
+    shares = torch.zeros(3, 2 * H, 2 * W)
+    for n, left in enumerate((0, 8, 16)):
+        shares[n, 4:8, left : left + 4] = 1
+    return shares
+
+
+def pair(alike: float) -> Tensor:
+    """The first two are so much alike, the third is not like them."""
+    found = torch.full((3, 3), 0.1)
+    found[0, 1] = found[1, 0] = alike
+    return found
+
+
+def test_likeness_is_that_of_the_best_matches() -> None:
+    keys = torch.zeros(4, H, W)
+    keys[0], keys[1, :, 4:6] = 1, 1  # the middle one points halfway elsewhere
+    keys[:, :, 8:] = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+    found = alikeness(F.normalize(keys, dim=0)[None], three()[None])
+    assert torch.equal(found, found.T) and (found.diagonal() == -1).all()
+    assert torch.isclose(found[0, 1], torch.tensor(0.5).sqrt()) and found[0, 2] == 0
+
+
+def test_objects_told_of_in_different_frames_are_compared() -> None:
+    keys = F.normalize(torch.randn(2, 4, H, W, generator=torch.Generator().manual_seed(0)), dim=1)
+    keys[1, :, :, 4:6] = keys[0, :, :, 0:2]  # the second object in frame 1 is the first in frame 0
+    shares = torch.stack((three(), three()))
+    shares[0, 1:], shares[1, 0], shares[1, 2] = 0, 0, 0
+    found = alikeness(keys, shares)
+    assert torch.isclose(found[0, 1], torch.tensor(1.0)) and (found[2] == -1).all()
+
+
+def claims() -> Tensor:
+    """The first object claims all, the second doubts, the third claims nothing."""
+    return torch.tensor([5.0, -1.0, -6.0])[:, None, None].expand(3, 2 * H, 2 * W)
+
+
+def test_between_those_that_look_alike_the_nearer_one_has_it() -> None:
+    settled = settle(claims(), three(), pair(ALIKE + 0.05))
+    first, second, third = settled
+    assert torch.equal(third, claims()[2])  # nobody looks like it
+    # Where the second was, it has what the first claims, which loses it; where the first was, it keeps it.
+    assert (second[4:8, 8:12] == 5).all() and (first[4:8, 8:12] == 5 - LOST).all()
+    assert (first[4:8, :4] == 5).all() and (second[4:8, :4] == -1 - LOST).all()
+    # Between them, cell by cell: at column 6 the second is nearer by one of CLEAR cells.
+    assert torch.allclose(second[5, 6], torch.tensor(-1 + 6 / CLEAR))
+    assert torch.allclose(first[5, 6], torch.tensor(5 - LOST / CLEAR))
+
+
+def test_those_that_differ_and_those_out_of_sight_keep_what_they_claim() -> None:
+    assert torch.equal(settle(claims(), three(), pair(ALIKE - 0.05)), claims())
+    gone = three()
+    gone[1] = 0
+    assert torch.equal(settle(claims(), gone, pair(1.0)), claims())
+    assert torch.equal(settle(claims()[:1], three()[:1], torch.full((1, 1), -1.0)), claims()[:1])
