@@ -168,6 +168,12 @@ class SpnRefiner(nn.Module):
         detail = self.guidance.detail(whole.cut(frame.image), features)
         gates = self.guidance.gates(detail)
         embedding = embed(frame, self.backbone, self.parent)
+        given = whole.cut(values)
+        within = given.new_zeros(len(places), *(n // 16 for n in given.shape[-2:]))
+        for cells, place in zip(within, places, strict=True):
+            if place is not None:
+                place.within(whole).cut(cells, 16).fill_(1)
+        alike = self.evidence.alike(whole.cut(embedding, 8), given, within)
         out = values.clone()
         for k, place in enumerate(places):
             if place is None:
@@ -176,7 +182,11 @@ class SpnRefiner(nn.Module):
             voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
             given = place.cut(values[:, k : k + 1])
             judged, hold = self.evidence(
-                inner.cut(detail, 2), place.cut(embedding, 8), given, voted
+                inner.cut(detail, 2),
+                place.cut(embedding, 8),
+                given,
+                voted,
+                inner.cut(alike[:, k : k + 1], 8),
             )
             place.cut(out)[:, k : k + 1] = self.propagation(judged, inner.cut(gates), hold)
         return out
