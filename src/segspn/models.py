@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from segspn.backbone import Frame, computes_in_bfloat16, load_backbone
+from segspn.backbone import Frame, load_backbone
 from segspn.backbone.convention import require_convention
+from segspn.backbone.precision import Lower, computes_in_bfloat16
 from segspn.foreground import (
     ForegroundConfig,
     ForegroundStage,
@@ -121,7 +124,9 @@ class LiteModel(Model):
         weights = preset.weights
         assert isinstance(weights, LiteWeights)
         self.backbone = load_backbone(weights.backbone).to(device)
+        self.lower: Lower = nullcontext
         if preset.bfloat16 and computes_in_bfloat16(device):
+            self.lower = partial(torch.autocast, device.type, torch.bfloat16)
             self.backbone.bfloat16()
         self.parent = ParentNet(self.backbone.channels)
         load_weights(self.parent, weights.parent)
@@ -138,6 +143,7 @@ class LiteModel(Model):
             weights.evidence,
             weights.propagation,
         )
+        self.refiner.lower = self.lower
 
     def prepare(self, frame: Frame) -> None:
         embed(frame, self.backbone, self.parent)
@@ -151,7 +157,9 @@ class LiteModel(Model):
         config = preset.instance
 
         def make() -> InstanceStage:
-            return HeadInstances(self.backbone, self.parent, self.decoder, config, count)
+            return HeadInstances(
+                self.backbone, self.parent, self.decoder, config, count, self.lower
+            )
 
         return make() if config.views == (View(),) else SeveralViews(config.views, make)
 

@@ -51,7 +51,7 @@ def test_between_those_that_look_alike_the_nearer_one_has_it() -> None:
     settled = settle(claims(), three(), pair(ALIKE + 0.05))
     first, second, third = settled
     assert torch.equal(third, claims()[2])  # nobody looks like it
-    # Where the second was, it has what the first claims, which loses it; where the first was, it keeps it.
+    # Where the second was, it has what the first claims; where the first was, that keeps it.
     assert (second[4:8, 8:12] == 5).all() and (first[4:8, 8:12] == 5 - LOST).all()
     assert (first[4:8, :4] == 5).all() and (second[4:8, :4] == -1 - LOST).all()
     # Between them, cell by cell: at column 6 the second is nearer by one of CLEAR cells.

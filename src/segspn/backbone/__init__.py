@@ -9,16 +9,7 @@ from segspn.backbone.efficientnet_lite0 import EfficientNetLite0
 from segspn.backbone.frame import ALIGN, Frame, label_shares, pad
 from segspn.backbone.resnet101 import ResNet101
 
-__all__ = [
-    "ALIGN",
-    "EfficientNetLite0",
-    "Frame",
-    "ResNet101",
-    "computes_in_bfloat16",
-    "label_shares",
-    "load_backbone",
-    "pad",
-]
+__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "ResNet101", "label_shares", "load_backbone", "pad"]
 
 
 def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:
@@ -30,10 +21,3 @@ def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:
     fused: EfficientNetLite0 = backbone.eval().fuse()
     nn.Module.requires_grad_(fused, False)
     return fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions are faster in bfloat16: on processors that compute in it (AMX, AVX-512-BF16)."""
-    if device.type != "cpu":
-        return False
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import EllipsisType
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone.frame import Frame
+from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
 from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import SUB, ParentNet
@@ -57,8 +59,10 @@ class HeadInstances(InstanceStage):
         decoder: Decoder,
         config: InstanceConfig,
         count: int,
+        lower: Lower = nullcontext,
     ) -> None:
-        self.config = config
+        """``lower`` makes the context in which the decoder runs, an autocast for instance."""
+        self.config, self.lower = config, lower
         self.backbone, self.parent, self.decoder = backbone, parent, decoder
         self.learner = Learner(config.learner)
         self.memory = Memory(config.memory, float(parent.scale))
@@ -128,7 +132,9 @@ class HeadInstances(InstanceStage):
         foreground = self.parent.foreground(embedding)[fine]
         known = clues(votes, steady, learning, last[fine], foreground)
         logits = torch.full_like(self._votes[None], _NOWHERE)
-        logits[fine] = fuse(self.decoder(embedding[cells], known)[1], votes, learning)
+        with self.lower():
+            decoded = self.decoder(embedding[cells], known)[1].float()
+        logits[fine] = fuse(decoded, votes, learning)
         logits = compete(settle(logits[0], last[0], self._alike)[None])
         self._sure = certainty(logits)
         return logits[0].sigmoid()

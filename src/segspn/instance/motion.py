@@ -39,7 +39,7 @@ def flow(before: Tensor, now: Tensor) -> Tensor:
     if min(height, width) < _SMALLEST:
         return torch.zeros(2, height // 2, width // 2)
     # One for each call: it keeps buffers, which threads must not share.
-    finder = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     found = finder.calc(now.numpy(), before.numpy(), None)
     small = cv2.resize(found, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(small).permute(2, 0, 1) / 2

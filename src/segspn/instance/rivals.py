@@ -1,9 +1,9 @@
 """Objects that look alike: told apart by where they were, since nothing else tells them apart.
 
 Matching and classifier are sure of themselves even between two cars of one make, and what one of them
-takes by mistake it remembers as its own. What either of such a pair claims therefore goes to the one whose
-last mask is nearer; between objects that differ appearance decides, because a part that comes into view
-again may be nearer to what hid it.
+takes by mistake it remembers as its own. What either of such a pair claims therefore goes to the one
+whose last mask is nearer; between objects that differ appearance decides, because a part that comes into
+view again may be nearer to what hid it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
 
 
 def settle(logits: Tensor, last: Tensor, alike: Tensor) -> Tensor:
-    """Log-odds ``(N, h, w)`` after those that look alike have shared what they claim by place.
+    """Log-odds ``(N, h, w)`` after objects that look alike have shared their claims by place.
 
     ``last``: shares ``(N, h, w)`` of the objects a frame ago; ``alike``: of `alikeness`. An object out of
     sight gives nothing and takes nothing: it may come back anywhere.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import cv2
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segspn.backbone import ALIGN, EfficientNetLite0, Frame, pad
+from segspn.backbone.precision import Lower
 from segspn.foreground import ParentNet, embed
 from segspn.spn.evidence import MaskEvidence
 from segspn.spn.guidance import LightGuidance
@@ -115,6 +117,7 @@ class SpnRefiner(nn.Module):
         super().__init__()
         self.guidance, self.propagation = guidance, propagation
         self.backbone, self.parent, self.evidence = backbone, parent, evidence
+        self.lower: Lower = nullcontext  # makes the context in which the nets run
 
     @classmethod
     def load(
@@ -165,8 +168,9 @@ class SpnRefiner(nn.Module):
             max(p.right for p in seen),
         )
         features = {s: whole.cut(f, s) for s, f in frame.features(self.backbone).items()}
-        detail = self.guidance.detail(whole.cut(frame.image), features)
-        gates = self.guidance.gates(detail)
+        with self.lower():
+            detail = self.guidance.detail(whole.cut(frame.image), features)
+            gates = self.guidance.gates(detail).float()
         embedding = embed(frame, self.backbone, self.parent)
         given = whole.cut(values)
         within = given.new_zeros(len(places), *(n // 16 for n in given.shape[-2:]))
@@ -181,13 +185,12 @@ class SpnRefiner(nn.Module):
             inner = place.within(whole)
             voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
             given = place.cut(values[:, k : k + 1])
-            judged, hold = self.evidence(
-                inner.cut(detail, 2),
-                place.cut(embedding, 8),
-                given,
-                voted,
-                inner.cut(alike[:, k : k + 1], 8),
-            )
+            known = inner.cut(alike[:, k : k + 1], 8)
+            with self.lower():
+                judged, hold = self.evidence(
+                    inner.cut(detail, 2), place.cut(embedding, 8), given, voted, known
+                )
+            judged, hold = judged.float(), hold.float()
             place.cut(out)[:, k : k + 1] = self.propagation(judged, inner.cut(gates), hold)
         return out
 
