@@ -40,7 +40,7 @@ def flow(before: Tensor, now: Tensor) -> Tensor:
         return torch.zeros(2, height // 2, width // 2)
     # One for each call: it keeps buffers, which threads must not share.
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    found = finder.calc(now.numpy(), before.numpy(), None)
+    found = finder.calc(now.numpy(), before.numpy(), None)  # type: ignore[call-overload]
     small = cv2.resize(found, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(small).permute(2, 0, 1) / 2
 

@@ -45,8 +45,8 @@ def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
 def settle(logits: Tensor, last: Tensor, alike: Tensor) -> Tensor:
     """Log-odds ``(N, h, w)`` after objects that look alike have shared their claims by place.
 
-    ``last``: shares ``(N, h, w)`` of the objects a frame ago; ``alike``: of `alikeness`. An object out of
-    sight gives nothing and takes nothing: it may come back anywhere.
+    ``last``: shares ``(N, h, w)`` of the objects a frame ago; ``alike``: of `alikeness`. An object out
+    of sight gives nothing and takes nothing: it may come back anywhere.
     """
     pairs = [(i, k) for i in range(len(last)) for k in range(i) if alike[i, k] > ALIKE]
     if not pairs:
