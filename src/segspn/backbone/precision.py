@@ -1,0 +1,18 @@
+"""Lower precision where the processor computes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+Lower = Callable[[], AbstractContextManager[object]]
+"""Makes a context in which nets run: an autocast, or nothing."""
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions are faster in bfloat16: on processors with AMX or AVX-512-BF16."""
+    if device.type != "cpu":
+        return False
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
