@@ -14,7 +14,7 @@ import torch
 
 from segspn.errors import InputError
 from segspn.foreground import NetForegroundConfig
-from segspn.instance import NetInstanceConfig
+from segspn.instance import InstanceConfig, NetInstanceConfig, View
 from segspn.models import ResNet101Weights
 from segspn.pipeline import Result, Segmenter, Session, resolve_device
 from segspn.presets import Preset, load_preset
@@ -222,3 +222,40 @@ def test_a_preset_may_work_at_a_smaller_size(segmenter: Segmenter, video: Clip) 
             assert (found & wanted).sum() > 0.6 * (found | wanted).sum()
     # 96 pixels at the longest side, a share for four.
     assert session.instance.state()["memory.last"].shape == (2, 16, 24)
+
+
+def test_a_preset_may_look_twice_and_be_saved_in_between(
+    segmenter: Segmenter, video: Clip, tmp_path: Path
+) -> None:
+    twice = copy.copy(segmenter)
+    views = (View(), View(side=200, mirrored=True))
+    twice.preset = replace(segmenter.preset, instance=InstanceConfig(views=views))
+    session = twice.session()
+    session.annotate(*video[0])
+    session.step(video[1][0])
+    session.save(tmp_path / "saved")
+    on, again = (s.step(video[2][0]) for s in (session, Session.load(tmp_path / "saved", twice)))
+    assert same(on, again)
+    check_result(on, video[2][1].shape)
+    for i in on.ids:
+        found, wanted = on.labels == i, video[2][1] == i
+        assert (found & wanted).sum() > 0.8 * (found | wanted).sum()
+    # An object that comes later is learned by both looks.
+    square = video[3][1] == 7
+    session.remove(7)
+    session.annotate(video[3][0], square)
+    assert len(session.ids) == 2
+
+
+def test_lower_precision_gives_about_the_same(
+    segmenter: Segmenter, video: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segspn.models.computes_in_bfloat16", lambda device: True)
+    lower = Segmenter(replace(segmenter.preset, bfloat16=True), "cpu")
+    results = []
+    for made in (segmenter, lower):
+        session = made.session()
+        session.annotate(*video[0])
+        results.append(session.step(video[1][0]))
+    assert not np.array_equal(results[0].scores, results[1].scores)
+    assert (results[0].labels != results[1].labels).mean() < 0.01

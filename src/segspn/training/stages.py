@@ -166,8 +166,10 @@ def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -
     ``out/preset.yaml`` then makes ``segspn segment --preset`` use them. Returns all files.
     """
     made: dict[str, Path] = {}
+    # The decoder tunes the parent it stands on. The others stand on the parent as it was: an SPN that
+    # was trained on the tuned one did worse (weights/parent.md).
+    parent = str((out / "parent" / "parent.safetensors").resolve())
     for stage in TASKS:
-        parent = str(made["parent"].resolve()) if made else PARENT
         for path in train_stage(stage, config, base, out / stage, parent, device):
             made[path.stem] = path
     named = {stem.removeprefix("spn_"): str(path.resolve()) for stem, path in made.items()}
