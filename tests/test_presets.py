@@ -43,7 +43,7 @@ def test_quality_remembers_more_than_default_with_the_same_models() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("sed: 1", "unknown value 'sed'; known: augment, craf,"),
+        ("sed: 1", "unknown value 'sed'; known: augment, bfloat16, craf,"),
         ("seed: one", "seed must be int, not 'one'"),
         ("seed: true", "seed must be int, not True"),
         ("threshold: high", "threshold must be float, not 'high'"),
