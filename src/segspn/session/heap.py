@@ -1,8 +1,8 @@
 """Freed memory, given back to the system.
 
 Frames, crops and objects of ever other sizes leave glibc's heap full of holes that it keeps: over 10,000
-frames the process grew by a third while what it used stayed the same. Asking for the holes back every
-now and then costs nothing that could be measured.
+frames the process grew by a third while what it used stayed the same, and giving back took 1020 MB to
+756. Between two times the holes come again, so that this bounds them but does not do away with them.
 """
 
 from __future__ import annotations
