@@ -51,16 +51,12 @@ def test_votes_are_a_convex_mix_of_look_alikes() -> None:
     kind = torch.zeros(8, 8)
     kind[:, 4:] = 1
     embedding = torch.stack((1 - kind, kind))[None]
-    given = torch.full((1, 2, 64, 64), -20.0)
-    given[..., :16, 32:] = 20  # a quarter of the second kind is the object
-    within = torch.ones(2, 4, 4)
-    within[1, 2:] = 0  # of the other object only the upper half counts: there it is one half
-    votes = net.alike(embedding, given, within)
-    assert votes.shape == (1, 2, 8, 8)
-    assert torch.allclose(votes[..., :3], torch.tensor(-1.0), atol=1e-3)
-    assert torch.allclose(votes[0, 0, :, 5:], torch.tensor(-0.5), atol=1e-3)
-    assert torch.allclose(votes[0, 1, :, 5:], torch.tensor(0.0), atol=1e-3)
-    assert torch.allclose(net.alike(embedding, given)[:, 0], votes[:, 0], atol=1e-6)
+    labels = torch.zeros(1, 1, 4, 4)
+    labels[..., 0, 2:] = 1  # a quarter of the second kind is labelled
+    votes = net.votes(embedding, labels)
+    assert votes.shape == (1, 1, 8, 8)
+    assert torch.allclose(votes[..., :3], torch.tensor(0.0), atol=1e-3)
+    assert torch.allclose(votes[..., 5:], torch.tensor(0.25), atol=1e-3)
 
 
 @torch.no_grad()

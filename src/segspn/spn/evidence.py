@@ -48,12 +48,7 @@ class MaskEvidence(nn.Module):
             self.out.bias.copy_(torch.tensor(start))  # type: ignore[union-attr]
 
     def forward(
-        self,
-        detail: Tensor,
-        embedding: Tensor,
-        given: Tensor,
-        memory: Tensor | None = None,
-        alike: Tensor | None = None,
+        self, detail: Tensor, embedding: Tensor, given: Tensor, memory: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """What to propagate, and where not to.
 
@@ -62,7 +57,6 @@ class MaskEvidence(nn.Module):
             embedding: ``(B, C, H/8, W/8)``.
             given: log-odds ``(B, N, H, W)``.
             memory: shares ``(B, N, H/4, W/4)`` in 0..1 that other frames of the video vote for, if any.
-            alike: of `alike` for this part of the picture, where that has been computed already.
 
         Returns:
             Log-odds ``(B, N, H, W)``, and how much of them is to be held against propagation, 0..1.
@@ -70,14 +64,13 @@ class MaskEvidence(nn.Module):
         b, n = given.shape[:2]
         half = F.avg_pool2d(given.sigmoid(), 2).mul(2).sub(1).flatten(0, 1)[:, None]  # -1..1
         quarter = F.avg_pool2d(half, 2)
-        if alike is None:
-            alike = self.alike(embedding, given)
+        votes = self.votes(embedding, F.avg_pool2d(quarter, 4).unflatten(0, (b, n))[:, :, 0])
         if memory is None:
             seen = torch.zeros_like(quarter)
         else:
             seen = memory.flatten(0, 1)[:, None] * 2 - 1
         cells = F.pixel_unshuffle(torch.cat((quarter, seen), 1), 2)
-        own = self.own(torch.cat((cells, alike.flatten(0, 1)[:, None]), 1))
+        own = self.own(torch.cat((cells, votes.flatten(0, 1)[:, None]), 1))
         x = F.relu(self.shared(embedding).repeat_interleave(n, 0) + own)
         x = x + F.relu(self.near(x))
         x = x + F.relu(self.far(x))
@@ -91,22 +84,13 @@ class MaskEvidence(nn.Module):
         change, trust, hold = all_three.unflatten(0, (b, n)).unbind(2)
         return change + trust * given, hold
 
-    def alike(self, embedding: Tensor, given: Tensor, within: Tensor | None = None) -> Tensor:
-        """What the look-alikes of each place have been given, -1..1, ``(B, N, H/8, W/8)``.
-
-        The affinity is the image's, the same for all objects: of several it is computed once. Of each
-        object only the cells of ``within``, 0 or 1 ``(N, H/16, W/16)``, have a say.
-        """
-        labels = F.avg_pool2d(given.sigmoid(), 16).mul(2).sub(1)
+    def votes(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """Labels at stride 16, ``(B, N, H/16, W/16)``, as the look-alikes of each place have them:
+        ``(B, N, H/8, W/8)``."""
         b, n, h, w = labels.shape
         pooled = F.avg_pool2d(embedding, 2)
         query = F.normalize(self.query(pooled), dim=1).flatten(2)
         key = F.normalize(self.key(pooled), dim=1).flatten(2)
-        # Cosines are at most 1: less the scale nothing overflows.
-        scale = self.log_scale.exp()
-        weight = (scale * (query.transpose(1, 2) @ key) - scale).exp()
-        say = labels.new_ones(b, n, h * w) if within is None else within.flatten(1).expand(b, n, h * w)
-        sums = weight @ torch.cat((say * labels.flatten(2), say), 1).transpose(1, 2)
-        votes, total = sums.transpose(1, 2).split(n, 1)
-        votes = (votes / total.clamp(min=1e-12)).view(b, n, h, w)
+        weight = (self.log_scale.exp() * query.transpose(1, 2) @ key).softmax(2)
+        votes = (weight @ labels.flatten(2).transpose(1, 2)).transpose(1, 2).view(b, n, h, w)
         return F.interpolate(votes, scale_factor=2, mode="bilinear", align_corners=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -79,10 +78,6 @@ class Place:
         """A view of this window of maps ``(..., Hp / stride, Wp / stride)``."""
         rows = slice(self.top // stride, self.bottom // stride)
         return maps[..., rows, self.left // stride : self.right // stride]
-
-    @property
-    def area(self) -> int:
-        return (self.bottom - self.top) * (self.right - self.left)
 
     def within(self, outer: Place) -> Place:
         """This window in the coordinates of ``outer``."""
@@ -177,7 +172,6 @@ class SpnRefiner(nn.Module):
             detail = self.guidance.detail(whole.cut(frame.image), features)
             gates = self.guidance.gates(detail).float()
         embedding = embed(frame, self.backbone, self.parent)
-        alike = self._alike(embedding, values, whole, places)
         out = values.clone()
         for k, place in enumerate(places):
             if place is None:
@@ -185,30 +179,13 @@ class SpnRefiner(nn.Module):
             inner = place.within(whole)
             voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
             given = place.cut(values[:, k : k + 1])
-            known = None if alike is None else inner.cut(alike[:, k : k + 1], 8)
             with self.lower():
                 judged, hold = self.evidence(
-                    inner.cut(detail, 2), place.cut(embedding, 8), given, voted, known
+                    inner.cut(detail, 2), place.cut(embedding, 8), given, voted
                 )
             judged, hold = judged.float(), hold.float()
             place.cut(out)[:, k : k + 1] = self.propagation(judged, inner.cut(gates), hold)
         return out
-
-    def _alike(
-        self, embedding: Tensor, values: Tensor, whole: Place, places: Sequence[Place | None]
-    ) -> Tensor | None:
-        """What the evidence says of look-alikes, for all objects at once; None where it takes less to
-        do so for each in its place, with the same result."""
-        assert self.evidence is not None
-        # The affinity of all cells with all: the square of their number.
-        if whole.area**2 > sum(place.area**2 for place in places if place is not None):
-            return None
-        given = whole.cut(values)
-        within = given.new_zeros(len(places), *(n // 16 for n in given.shape[-2:]))
-        for cells, place in zip(within, places, strict=True):
-            if place is not None:
-                place.within(whole).cut(cells, 16).fill_(1)
-        return self.evidence.alike(whole.cut(embedding, 8), given, within)
 
     @torch.inference_mode()
     def refine_full(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:
