@@ -15,4 +15,6 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether convolutions are faster in bfloat16: on processors with AMX or AVX-512-BF16."""
     if device.type != "cpu":
         return False
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    # Not of torch's public interface: where a version lacks them, float32 it is.
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
