@@ -15,7 +15,8 @@ ALIGN = 32  # frames are padded to a multiple, so that all strides stay aligned
 
 
 class Frame:
-    """``image``: float RGB ``(1, 3, Hp, Wp)`` in 0..255, padded right and bottom by its edge pixels.
+    """``image``: float RGB ``(1, 3, Hp, Wp)`` in 0..255, padded right and bottom by its edge pixels;
+    ``pixels``: the same, uint8 ``(Hp, Wp, 3)``.
 
     ``size`` is the true ``(H, W)``. ``once(key, make)`` computes shared quantities (backbone features,
     embedding) the first time any stage asks for them.
@@ -24,9 +25,9 @@ class Frame:
     def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
         h, w = pixels.shape[:2]
         self.size = (h, w)
-        padded = cv2.copyMakeBorder(pixels, 0, -h % ALIGN, 0, -w % ALIGN, cv2.BORDER_REPLICATE)
+        self.pixels = cv2.copyMakeBorder(pixels, 0, -h % ALIGN, 0, -w % ALIGN, cv2.BORDER_REPLICATE)
         # The order of the pixels is that of channels-last: no copy but that to float.
-        self.image = torch.from_numpy(padded).to(device).permute(2, 0, 1)[None].float()
+        self.image = torch.from_numpy(self.pixels).to(device).permute(2, 0, 1)[None].float()
         self._made: dict[str, Any] = {}
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:

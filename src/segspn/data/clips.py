@@ -242,14 +242,18 @@ class _Scene:
 
     def _distractor(self, cuts: list[_CutOut]) -> Layer:
         """The same still's object again, or another of its source, beside one of the objects."""
-        rng, size = self.rng, self.config.size
+        rng = self.rng
         k = int(rng.integers(len(cuts)))
         cut = cuts[k]
         if rng.random() < 0.5:
             cut = _CutOut.draw(self.stills, rng, cut.source) or cut
-        heading = rng.uniform(0, 2 * np.pi)
-        beside = size * rng.uniform(0.2, 0.5) * np.array([np.cos(heading), np.sin(heading)])
-        return self._object(cut, self.targets[k] + beside, label=0)
+        return self._object(cut, self.targets[k] + self._beside(0.2, 0.5), label=0)
+
+    def _beside(self, near: float, far: float) -> np.ndarray:
+        """A way in any direction, between two shares of the crop long, in pixels."""
+        heading = self.rng.uniform(0, 2 * np.pi)
+        length = self.config.size * self.rng.uniform(near, far)
+        return length * np.array([np.cos(heading), np.sin(heading)])
 
     def _occluder(self) -> Layer:
         """An object, or a bar or blob of some still's texture, that crosses one of the objects."""
@@ -286,9 +290,7 @@ class _Scene:
         for _ in range(count):
             at = size * rng.uniform(0.2, 0.8, 2)
             if places and rng.random() < self.config.crowd:
-                heading, far = rng.uniform(0, 2 * np.pi), size * rng.uniform(0.15, 0.4)
-                at = places[-1] + far * np.array([np.cos(heading), np.sin(heading)])
-                at = np.clip(at, 0.1 * size, 0.9 * size)
+                at = np.clip(places[-1] + self._beside(0.15, 0.4), 0.1 * size, 0.9 * size)
             places.append(at)
         return places
 

@@ -71,11 +71,11 @@ def clues(
     return torch.cat((*odds, steady, learning, last, what, both, *rivals, match, *near), 2)
 
 
-def highest_other(maps: Tensor, least: float) -> Tensor:
-    """Of maps ``(B, N, ...)`` the highest of the other objects, ``least`` where there is none."""
-    if maps.shape[1] < 2:
+def highest_other(maps: Tensor, least: float, dim: int = 1) -> Tensor:
+    """Of maps with objects along ``dim`` the highest of the others; ``least`` where there is none."""
+    if maps.shape[dim] < 2:
         return torch.full_like(maps, least)
-    best, second = maps.topk(2, dim=1).values.split(1, 1)
+    best, second = maps.topk(2, dim=dim).values.split(1, dim)
     return torch.where(maps == best, second, best)
 
 

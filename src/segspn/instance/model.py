@@ -17,7 +17,7 @@ from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
 from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import SUB, ParentNet
-from segspn.instance.decoder import Decoder, clues, fuse
+from segspn.instance.decoder import Decoder, clues, fuse, highest_other
 from segspn.instance.learner import Learner, LearnerConfig, Moments, describe, moments
 from segspn.instance.memory import Memory, MemoryConfig, Votes, search_region
 from segspn.instance.motion import carry, flow, grey
@@ -72,11 +72,12 @@ class HeadInstances(InstanceStage):
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
         """In closed form: there is no chance in it, and one step."""
         embeddings, shares = embed_samples(samples, self.backbone, self.parent)
-        self._remember(samples, embeddings, shares)
+        shown = slice(len(samples.shots))  # the annotated frames come before their copies
+        keys = self.parent.keys(embeddings[shown])
+        self._remember(samples, keys, shares[shown])
+        known = samples.known()[shown].to(shares)[..., None, None]
+        self._alike = alikeness(keys, shares[shown] * known)
         self.last, self._sure = shares[len(samples.shots) - 1], None
-        told = slice(len(samples.shots))
-        known = samples.known()[told].to(shares)[..., None, None]
-        self._alike = alikeness(self.parent.keys(embeddings[told]), shares[told] * known)
         self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
         newest = samples.shots[-1].known
         self.learner.begin(
@@ -95,15 +96,14 @@ class HeadInstances(InstanceStage):
         self._alike = self._alike[kept][:, kept]
         self._sure = None
 
-    def _remember(self, samples: Samples, embeddings: Tensor, shares: Tensor) -> None:
+    def _remember(self, samples: Samples, keys: Tensor, shares: Tensor) -> None:
         """Put all annotated frames into the memory, in place of those it has.
 
         What one of them, or a recent frame, does not tell of an object is filled in with what the
         frames vote for that do tell: to count as "not there" would be a lie.
         """
         shots = samples.shots
-        keys = self.parent.keys(embeddings[: len(shots)])
-        shares = shares[: len(shots)].clone()
+        shares = shares.clone()
         everywhere = torch.ones(keys.shape[-2:], dtype=torch.bool, device=keys.device)
         for n, i in enumerate(samples.ids):
             told = [k for k, shot in enumerate(shots) if i in shot.known]
@@ -194,11 +194,7 @@ def compete(logits: Tensor) -> Tensor:
     pixel, the weaker claim drops by what the stronger exceeds it (Oh et al., STM, eq. 6, in spirit; with
     a maximum instead of a sum, so that ten objects do not shrink each other).
     """
-    if logits.shape[-3] < 2:
-        return logits
-    best, second = logits.topk(2, dim=-3).values.split(1, -3)
-    others = torch.where(logits == best, second, best)
-    return logits - others.clamp(min=0.0)
+    return logits - highest_other(logits, 0.0, dim=-3).clamp(min=0.0)
 
 
 def certainty(logits: Tensor) -> Tensor:

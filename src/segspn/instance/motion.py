@@ -20,12 +20,12 @@ _SMALLEST = 32  # pixels of a side that the finder can still do
 
 def grey(frame: Frame) -> Tensor:
     """A frame's luminance at half the size, uint8 ``(Hp / 2, Wp / 2)``."""
-    return frame.once("grey", lambda: half_grey(frame.image[0].permute(1, 2, 0).byte().cpu().numpy()))
+    return frame.once("grey", lambda: half_grey(frame.pixels))
 
 
 def half_grey(pixels: np.ndarray) -> Tensor:
     """RGB uint8 ``(H, W, 3)``, sides even -> luminance uint8 ``(H / 2, W / 2)``."""
-    whole = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    whole = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     half = cv2.resize(whole, (whole.shape[1] // 2, whole.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(half)
 

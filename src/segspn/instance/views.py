@@ -20,8 +20,6 @@ from segspn.backbone.frame import ALIGN, Frame
 from segspn.foreground.augment import Samples, Shot
 from segspn.instance.stage import InstanceStage, OnObjectStep
 
-_MEMORY = "memory."
-
 
 @dataclass(frozen=True)
 class View:
@@ -33,15 +31,15 @@ class View:
 
     def size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The view's ``(H, W)`` of a frame's."""
-        scale = self.side / max(size) if self.side else 1.0
-        height, width = (max(1, round(n * scale)) for n in size)
+        longest = max(size)
+        height, width = (max(1, round(n * (self.side or longest) / longest)) for n in size)
         return height, width
 
     def picture(self, pixels: np.ndarray) -> np.ndarray:
         """RGB uint8 ``(H, W, 3)`` as this view shows it."""
         height, width = self.size(pixels.shape[:2])
         if (height, width) != pixels.shape[:2]:
-            way = cv2.INTER_AREA if height < pixels.shape[0] else cv2.INTER_CUBIC
+            way = cv2.INTER_AREA if self.side < max(pixels.shape) else cv2.INTER_CUBIC
             pixels = cv2.resize(pixels, (width, height), interpolation=way)
         return np.ascontiguousarray(pixels[:, ::-1]) if self.mirrored else pixels
 
@@ -59,12 +57,11 @@ class View:
         if self == View():
             return frame
 
-        def make() -> Frame:
-            height, width = frame.size
-            pixels = frame.image[0, :, :height, :width].permute(1, 2, 0).byte().cpu().numpy()
-            return Frame(self.picture(np.ascontiguousarray(pixels)), frame.image.device)
-
-        made: Frame = frame.once(f"view {self}", make)
+        height, width = frame.size
+        made: Frame = frame.once(
+            f"view {self}",
+            lambda: Frame(self.picture(frame.pixels[:height, :width]), frame.image.device),
+        )
         return made
 
     def shot(self, shot: Shot) -> Shot:
@@ -125,19 +122,14 @@ class SeveralViews(InstanceStage):
             stage.accept(view.frame(frame), view.forth(shares, frame.size), index)
 
     def state(self) -> dict[str, Tensor]:
-        out = {}
-        for k, (_, stage) in enumerate(self.looks):
-            for name, value in stage.state().items():
-                start = _MEMORY if name.startswith(_MEMORY) else ""
-                out[f"{start}view{k}.{name.removeprefix(start)}"] = value
-        return out
+        # Behind the name, not before it: what only remembers frames begins with ``memory.``
+        return {
+            f"{name}.view{k}": value
+            for k, (_, stage) in enumerate(self.looks)
+            for name, value in stage.state().items()
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         for k, (_, stage) in enumerate(self.looks):
-            own = {}
-            for name, value in state.items():
-                start = _MEMORY if name.startswith(_MEMORY) else ""
-                rest = name.removeprefix(start)
-                if rest.startswith(f"view{k}."):
-                    own[start + rest.removeprefix(f"view{k}.")] = value
-            stage.restore(own)
+            end = f".view{k}"
+            stage.restore({n.removesuffix(end): v for n, v in state.items() if n.endswith(end)})

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from torch import Tensor
 from segspn.backbone import Frame, label_shares
 from segspn.craf import Craf, build_craf, merge
 from segspn.foreground import ForegroundStage, Samples, Shot
-from segspn.instance import InstanceStage
+from segspn.instance import InstanceStage, View
 from segspn.session.frames import State, chosen_shots
 
 if TYPE_CHECKING:
@@ -170,16 +169,10 @@ class StagesInOrder:
     def _shrink(self, pixels: np.ndarray) -> np.ndarray:
         """A frame ``(H, W, 3)``, or its labels ``(H, W)``, at the size that the preset works at."""
         side = self.preset.side
-        full = pixels.shape[:2]
-        if not side or max(full) <= side:
+        if not side or max(pixels.shape[:2]) <= side:
             return pixels
-        height, width = (max(1, round(n * side / max(full))) for n in full)
-        if pixels.ndim == 3:
-            return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        rows, columns = (
-            (np.arange(n) * m + m // 2) // n for n, m in zip((height, width), full, strict=True)
-        )
-        return np.ascontiguousarray(pixels[rows[:, None], columns])
+        view = View(side)
+        return view.picture(pixels) if pixels.ndim == 3 else view.labels(pixels)
 
     def _nothing(self, pixels: np.ndarray, timings: dict[str, float]) -> Result:
         """The result of a frame while all objects have been removed."""
