@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,10 @@ PLAIN = ClipConfig(
 )
 
 
-def write(root: Path, image: np.ndarray, mask: np.ndarray, count: int = 4) -> Stills:
+def write(root: Path, images: Sequence[np.ndarray], mask: np.ndarray) -> Stills:
     for sub in ("images", "masks"):
         (root / "s" / sub).mkdir(parents=True)
-    for i in range(count):
+    for i, image in enumerate(images):
         cv2.imwrite(str(root / f"s/images/{i}.jpg"), image)
         cv2.imwrite(str(root / f"s/masks/{i}.png"), mask)
     return open_data([DataConfig(root="s")], root)
@@ -33,7 +34,8 @@ def discs(tmp_path: Path) -> Stills:
     mask = np.zeros((140, 180), np.uint8)
     cv2.circle(mask, (60, 60), 35, 1, -1)
     cv2.circle(mask, (135, 90), 28, 7, -1)
-    return write(tmp_path, np.where(mask[..., None] > 0, 255, 0).repeat(3, 2).astype(np.uint8), mask)
+    image = np.where(mask[..., None] > 0, 255, 0).repeat(3, 2).astype(np.uint8)
+    return write(tmp_path, [image] * 4, mask)
 
 
 def clips(stills: Stills, config: ClipConfig, count: int = 12) -> list[Clip]:
@@ -58,7 +60,7 @@ def test_pasted_masks_follow_the_pixels(tmp_path: Path) -> None:
     mask[30:90, 20:100] = 5
     image = np.zeros((120, 120, 3), np.uint8)
     image[mask > 0] = (0, 0, 255)  # red, BGR
-    stills = write(tmp_path, image, mask)
+    stills = write(tmp_path, [image] * 4, mask)
     for clip in clips(stills, replace(PLAIN, bend=0.1, zoom=2.0)):
         red = clip.images[..., 0] > 127
         assert (clip.labels > 0).any()
@@ -130,7 +132,7 @@ def test_a_thin_plate_goes_through_its_control_points() -> None:
 
 
 def test_masks_without_objects_are_refused(tmp_path: Path) -> None:
-    stills = write(tmp_path, np.zeros((60, 60, 3), np.uint8), np.zeros((60, 60), np.uint8))
+    stills = write(tmp_path, [np.zeros((60, 60, 3), np.uint8)] * 4, np.zeros((60, 60), np.uint8))
     with pytest.raises(InputError, match="masks are not empty"):
         draw_clip(stills, np.random.default_rng(0), PLAIN)
 
@@ -143,14 +145,9 @@ def test_config_is_checked() -> None:
 def test_objects_of_one_kind_start_side_by_side(tmp_path: Path) -> None:
     """Of many textures, all objects of a clip have one: they are the same cut-out."""
     rng = np.random.default_rng(1)
-    for sub in ("images", "masks"):
-        (tmp_path / "s" / sub).mkdir(parents=True)
     mask = cv2.circle(np.zeros((140, 140), np.uint8), (70, 70), 40, 1, -1)
-    for i in range(8):
-        colour = rng.integers(40, 255, 3)
-        cv2.imwrite(str(tmp_path / f"s/images/{i}.png"), (mask[..., None] * colour).astype(np.uint8))
-        cv2.imwrite(str(tmp_path / f"s/masks/{i}.png"), mask)
-    stills = open_data([DataConfig(root="s")], tmp_path)
+    colours = rng.integers(40, 255, (8, 3))
+    stills = write(tmp_path, [(mask[..., None] * c).astype(np.uint8) for c in colours], mask)
     few = replace(PLAIN, objects=2, frames=1, bend=0.0)
 
     def spreads(config: ClipConfig) -> tuple[float, float]:

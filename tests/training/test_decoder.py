@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,17 +20,8 @@ CONFIG = ClipConfig(size=64, frames=3)
 
 
 @pytest.fixture
-def stills(tmp_path: Path) -> Stills:
-    """Noisy photographs of a disc each."""
-    rng = np.random.default_rng(0)
-    for sub in ("images", "masks"):
-        (tmp_path / "discs" / sub).mkdir(parents=True)
-    for i in range(3):
-        mask = cv2.circle(np.zeros((120, 160), np.uint8), (60 + 10 * i, 60), 35, 1, -1)
-        image = rng.integers(0, 120, (120, 160, 3)) + 120 * mask[..., None]
-        cv2.imwrite(str(tmp_path / f"discs/images/{i}.png"), image.astype(np.uint8))
-        cv2.imwrite(str(tmp_path / f"discs/masks/{i}.png"), mask)
-    return open_data((DataConfig("discs"),), tmp_path)
+def stills(data: Path) -> Stills:
+    return open_data((DataConfig("my_data"),), data)
 
 
 def batch_of(data: Clips | KeptClips, *which: int) -> dict[str, Tensor]:
