@@ -33,7 +33,7 @@ class Preset:
     """Every choice of a run. ``seed`` makes online learning, and random weights, repeatable.
 
     ``side``: longer frames are looked at shrunk to this longest side in pixels; 0: as they are.
-    ``bfloat16``: backbone, decoder and SPN compute in it where that is faster.
+    ``bfloat16``: backbone, decoder and SPN of `lite` compute in it where that is faster.
     ``model``: one of ``models.MODELS``; ``weights``, ``foreground`` and ``instance`` are of the types
     that it reads, ValueError otherwise.
     """
