@@ -3,7 +3,6 @@ from __future__ import annotations
 import torch
 
 from segspn.instance import compete
-from segspn.instance.model import bounds
 
 
 def test_one_object_stays_as_it_is() -> None:
@@ -13,8 +12,9 @@ def test_one_object_stays_as_it_is() -> None:
 
 def test_the_weaker_claim_drops_by_the_stronger() -> None:
     logits = torch.tensor([[[3.0, -1.0, 2.0]], [[1.0, -2.0, -4.0]], [[0.5, -3.0, -4.0]]])
-    wanted = torch.tensor([[[3.0 - 1.0, -1.0, 2.0]], [[1.0 - 3.0, -2.0, -4.0 - 2.0]],
-                           [[0.5 - 3.0, -3.0, -4.0 - 2.0]]])
+    wanted = torch.tensor(
+        [[[3.0 - 1.0, -1.0, 2.0]], [[1.0 - 3.0, -2.0, -4.0 - 2.0]], [[0.5 - 3.0, -3.0, -4.0 - 2.0]]]
+    )
     assert torch.allclose(compete(logits), wanted)
 
 
@@ -23,11 +23,3 @@ def test_at_most_one_object_holds_a_pixel() -> None:
     assert int((compete(logits) > 0).sum(0).max()) == 1
     claimed = (logits > 0).any(0)
     assert torch.equal(compete(logits).max(0).values > 0, claimed)
-
-
-def test_bounds_are_even_and_hold_the_region() -> None:
-    region = torch.zeros(10, 13, dtype=torch.bool)
-    region[3, 4], region[6, 12] = True, True
-    cells, fine = bounds(region)
-    assert cells == (..., slice(2, 8), slice(4, 13)) and fine == (..., slice(4, 16), slice(8, 26))
-    assert region[cells].sum() == 2 and torch.zeros(20, 26)[fine].shape == (12, 18)

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segspn.instance.learner import Learner, LearnerConfig, describe, moments, solve
+from segspn.backbone import Place
+from segspn.instance.learner import Learner, LearnerConfig, describe, moments, moments_near, solve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 H, W = 8, 10
@@ -37,6 +38,20 @@ def test_it_is_the_weighted_least_squares_solution() -> None:
     root = torch.where(inside, 0.5 / portion, 0.5 / (1 - portion)).sqrt()[:, None]
     wanted = torch.linalg.lstsq(inputs[0] * root, (2 * cells - 1) * root).solution
     assert torch.allclose(found, wanted, atol=1e-3)
+
+
+def test_moments_near_objects_are_those_of_the_frame() -> None:
+    """Also of an object whose mask goes beyond its place, and of one that is nowhere."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = describe(torch.randn(1, 6, 16, 20, generator=generator))
+    shares = torch.zeros(1, 3, 32, 40)
+    shares[0, 0, 8:14, 10:20], shares[0, 1, 20:30, 2:38] = 1, 0.8
+    certainty = torch.ones(1, 3, 16, 20)
+    certainty[0, 0, 4:8, 4:12] = torch.rand(4, 8, generator=generator)
+    places = [Place(32, 32, 96, 128), Place(64, 64, 128, 96), Place(0, 0, 128, 160)]
+    found, wanted = moments_near(inputs, shares, certainty, places), moments(inputs, shares, certainty)
+    assert torch.allclose(found.inputs, wanted.inputs, atol=1e-5)
+    assert torch.allclose(found.targets, wanted.targets, atol=1e-5)
 
 
 def test_error_is_the_mean_squared_error() -> None:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.instance import Memory, MemoryConfig
-from segspn.instance.memory import search_region
 
 H, W = 3, 4
 WHOLE = torch.ones(H, W, dtype=torch.bool)
@@ -65,6 +64,21 @@ def test_cells_outside_the_region_read_nothing() -> None:
     assert float(read[:, :, :2].abs().sum() + read[:, :, 6:].abs().sum()) == 0
 
 
+def test_a_region_in_pieces_reads_as_the_whole_does() -> None:
+    memory = Memory(MemoryConfig(), scale=3.0)
+    generator = torch.Generator().manual_seed(3)
+    for index in range(2):
+        stored = F.normalize(torch.randn(5, 8, 12, generator=generator), dim=0)
+        memory.add(stored, torch.rand(2, 16, 24, generator=generator), index, annotated=True)
+    region = torch.zeros(8, 12, dtype=torch.bool)
+    region[1:4, :2], region[2:5, 7:9], region[7, 11] = True, True, True
+    read = memory.read(stored, region)
+    whole = memory.read(stored, torch.ones_like(region))
+    fine = region.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.allclose(read[:, fine], whole[:, fine], atol=1e-6)
+    assert (read[:, :, 10:14] == 0).all()  # between the pieces
+
+
 def test_recent_frames_are_searched_nearby_only() -> None:
     """A recent frame's cell votes within the radius; an annotated one's everywhere."""
     config = MemoryConfig(radius=0)
@@ -95,18 +109,6 @@ def test_state_round_trip() -> None:
     for m in (memory, again):
         m.add(keys(7), shares(0.5), 5, annotated=False)
     assert torch.equal(again.read(keys(9), WHOLE), memory.read(keys(9), WHOLE))
-
-
-@pytest.mark.parametrize("radius", [0, 1])
-def test_search_region_is_a_box_around_each_object(radius: int) -> None:
-    seen = torch.zeros(2, 20, 20)
-    seen[0, 6:8, 4:6], seen[1, 10:13, 8:10] = 1, 1
-    wanted = torch.zeros(10, 10, dtype=torch.bool)
-    wanted[3 - radius : 4 + radius, 2 - radius : 3 + radius] = True
-    wanted[5 - radius : 7 + radius, 4 - radius : 5 + radius] = True
-    assert torch.equal(search_region(seen, radius), wanted)
-    seen[1] = 0  # out of sight: it may come back anywhere
-    assert search_region(seen, radius).all()
 
 
 def test_votes_by_hand() -> None:

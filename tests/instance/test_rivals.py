@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segspn.instance.rivals import ALIKE, CLEAR, LOST, alikeness, settle
+from segspn.instance.rivals import ALIKE, CLEAR, LOST, Rivals, alikeness
 
 H, W = 6, 10
 
@@ -48,7 +48,7 @@ def claims() -> Tensor:
 
 
 def test_between_those_that_look_alike_the_nearer_one_has_it() -> None:
-    settled = settle(claims(), three(), pair(ALIKE + 0.05))
+    settled = Rivals(three(), pair(ALIKE + 0.05)).settle(claims())
     first, second, third = settled
     assert torch.equal(third, claims()[2])  # nobody looks like it
     # Where the second was, it has what the first claims; where the first was, that keeps it.
@@ -60,8 +60,31 @@ def test_between_those_that_look_alike_the_nearer_one_has_it() -> None:
 
 
 def test_those_that_differ_and_those_out_of_sight_keep_what_they_claim() -> None:
-    assert torch.equal(settle(claims(), three(), pair(ALIKE - 0.05)), claims())
+    assert torch.equal(Rivals(three(), pair(ALIKE - 0.05)).settle(claims()), claims())
     gone = three()
     gone[1] = 0
-    assert torch.equal(settle(claims(), gone, pair(1.0)), claims())
-    assert torch.equal(settle(claims()[:1], three()[:1], torch.full((1, 1), -1.0)), claims()[:1])
+    assert torch.equal(Rivals(gone, pair(1.0)).settle(claims()), claims())
+    alone = Rivals(three()[:1], torch.full((1, 1), -1.0))
+    assert torch.equal(alone.settle(claims()[:1]), claims()[:1])
+
+
+def test_votes_for_either_go_to_the_nearest() -> None:
+    """Each pixel's votes stay as many, and those of an object like no other stay its own."""
+    votes = torch.tensor([0.5, 0.1, 0.2])[:, None, None].expand(3, 2 * H, 2 * W)
+    divided = Rivals(three(), pair(ALIKE + 0.05)).divide(votes[None])[0]
+    assert torch.equal(divided[2], votes[2])
+    assert torch.allclose(divided[:2].sum(0), torch.tensor(0.6))
+    assert torch.allclose(divided[1, 4:8, 8:12], torch.tensor(0.6))  # where the second was
+    assert torch.allclose(divided[0, 4:8, :4], torch.tensor(0.6))
+    even = divided[:, 5, 5] / divided[:2, 5, 5].sum()  # two cells from the first, three from the other
+    wanted = 0.501 / (0.501 + 0.101 * (1 - 1 / CLEAR))
+    assert torch.allclose(even[0], torch.tensor(wanted))
+
+
+def test_of_three_alike_one_that_nobody_votes_for_gets_the_votes_where_it_is() -> None:
+    votes = torch.tensor([0.3, 0.3, 0.0])[:, None, None].expand(3, 2 * H, 2 * W)
+    divided = Rivals(three(), torch.ones(3, 3)).divide(votes)
+    assert torch.allclose(divided[2, 4:8, 16:], torch.tensor(0.6))
+    gone = three()
+    gone[2] = 0
+    assert (Rivals(gone, torch.ones(3, 3)).divide(votes)[2] == 0).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segspn.backbone import Frame, load_backbone
+from segspn.backbone import ALIGN, Frame, load_backbone
 from segspn.foreground import ParentNet
 from segspn.spn import SpnRefiner
 from segspn.spn.refiner import AROUND, LOOK_SIDE, look, without_inventions
@@ -46,6 +46,16 @@ def test_an_object_is_refined_as_if_it_were_alone(refiner: SpnRefiner) -> None:
     frame = Frame(noise(96, 320), torch.device("cpu"))
     together, alone = refiner.refine(frame, scores), refiner.refine(frame, scores[:1])
     assert (together[0] - alone[0]).abs()[:, :80].max() < 0.05
+
+
+def test_coarse_scores_come_out_at_full_size_and_nothing_far_from_the_object(refiner: SpnRefiner) -> None:
+    frame = Frame(noise(256, 320), torch.device("cpu"))
+    scores = torch.full((2, 64, 80), 0.01)
+    scores[0, 4:10, 4:10] = 0.95
+    refined = refiner.refine(frame, scores)
+    assert refined.shape == (2, 256, 320) and refined[0, 16:40, 16:40].max() > 0.5
+    far = 40 + AROUND + ALIGN
+    assert (refined[0, far:] == 0).all() and (refined[0, :, far:] == 0).all() and (refined[1] == 0).all()
 
 
 def test_nothing_to_refine_is_handed_on(refiner: SpnRefiner) -> None:

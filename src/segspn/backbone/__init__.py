@@ -7,9 +7,21 @@ from torch import nn
 
 from segspn.backbone.efficientnet_lite0 import EfficientNetLite0
 from segspn.backbone.frame import ALIGN, Frame, label_shares, pad
+from segspn.backbone.place import Place, covered, search_places
 from segspn.backbone.resnet101 import ResNet101
 
-__all__ = ["ALIGN", "EfficientNetLite0", "Frame", "ResNet101", "label_shares", "load_backbone", "pad"]
+__all__ = [
+    "ALIGN",
+    "EfficientNetLite0",
+    "Frame",
+    "Place",
+    "ResNet101",
+    "covered",
+    "label_shares",
+    "load_backbone",
+    "pad",
+    "search_places",
+]
 
 
 def load_backbone(weights: str = "efficientnet_lite0") -> EfficientNetLite0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segspn.instance.decoder import Decoder
-from segspn.instance.memory import Memory, MemoryConfig, search_region
+from segspn.instance.memory import Memory, MemoryConfig
 from segspn.instance.model import HeadInstances, InstanceConfig, compete
 from segspn.instance.nets import NetInstanceConfig, NetInstances
 from segspn.instance.stage import InstanceStage
@@ -21,5 +21,4 @@ __all__ = [
     "SeveralViews",
     "View",
     "compete",
-    "search_region",
 ]

@@ -60,9 +60,7 @@ def clues(
     what = F.pixel_unshuffle((foreground / 4).clamp(-2, 2), SUB)[:, None].expand(-1, n, -1, -1, -1)
     last = cells(2 * previous - 1)
     coarse = F.avg_pool2d(previous, SUB)
-    near = [
-        F.avg_pool2d(coarse, 2 * r + 1, 1, r, count_include_pad=False)[:, :, None] for r in (3, 9)
-    ]
+    near = [F.avg_pool2d(coarse, 2 * r + 1, 1, r, count_include_pad=False)[:, :, None] for r in (3, 9)]
     both = cells(others.clamp(max=1))
     rivals = [
         highest_other(maps, least)
@@ -79,15 +77,16 @@ def highest_other(maps: Tensor, least: float, dim: int = 1) -> Tensor:
     return torch.where(maps == best, second, best)
 
 
-def fuse(decoded: Tensor, votes: Votes, learning: Tensor) -> Tensor:
+def fuse(decoded: Tensor, shares: Tensor, learning: Tensor) -> Tensor:
     """The decoder's log-odds and, with the same say, what the memory and the classifier say by
-    themselves. All ``(B, N, 2h, 2w)``; ``votes`` and ``learning`` as in `clues`.
+    themselves. ``shares``, of all frames together, and log-odds ``(B, N, 2h, 2w)``; ``learning`` as in
+    `clues`.
 
     A decoder that has seen synthetic clips only believes a match too much, and a thing that turns has
     parts that match nothing; the plain sum of log-odds errs in other places (docs/accuracy.md).
     """
     scores = F.pixel_shuffle(learning.flatten(1, 2), SUB)
-    return 0.5 * decoded + 0.5 * torch.logit(votes.shares[2], _LEAST) + 2.5 * scores
+    return 0.5 * decoded + 0.5 * torch.logit(shares, _LEAST) + 2.5 * scores
 
 
 class Decoder(nn.Module):

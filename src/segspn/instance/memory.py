@@ -112,9 +112,7 @@ class Memory:
 
         ``keys`` ``(A, K, h, w)``; ``shares`` ``(A, N, 2h, 2w)``. Their number is the caller's to bound.
         """
-        self.entries = [
-            e for e in self.entries if not e.annotated and e.index not in set(indices)
-        ]
+        self.entries = [e for e in self.entries if not e.annotated and e.index not in set(indices)]
         for key, share, index in zip(keys, shares, indices, strict=True):
             self.entries.append(_entry(key, share, index, annotated=True))
 
@@ -140,12 +138,9 @@ class Memory:
         out = keys.new_zeros(2, width, h, w)
         # Cosines are at most 1: less the scale, weights cannot overflow.
         shift = margin(self.scale) - self.scale
-        for top in range(0, h, _BLOCK_ROWS):
-            rows = slice(top, min(h, top + _BLOCK_ROWS))
-            wanted = torch.nonzero(region[rows].any(0)).flatten()
-            if not len(wanted):
-                continue
-            columns = slice(int(wanted[0]), int(wanted[-1]) + 1)
+        tops = range(0, h, _BLOCK_ROWS)
+        blocks = [slice(top, min(h, top + _BLOCK_ROWS)) for top in tops]
+        for rows, columns in ((r, c) for r in blocks for c in _runs(region[r].any(0))):
             queries = self.scale * keys[:, rows, columns].flatten(1)
             for entry in self.entries:
                 near = (slice(0, h), slice(0, w))
@@ -176,9 +171,7 @@ class Memory:
         self.entries = []
         for i in range(sum(k.endswith(".meta") for k in state)):
             annotated, index = (int(v) for v in state[f"{i}.meta"])
-            self.entries.append(
-                _Entry(state[f"{i}.keys"], state[f"{i}.values"], bool(annotated), index)
-            )
+            self.entries.append(_Entry(state[f"{i}.keys"], state[f"{i}.values"], bool(annotated), index))
 
 
 @dataclass(frozen=True)
@@ -213,22 +206,10 @@ def votes_of(sums: Tensor, scale: float) -> Votes:
     return Votes(shares, match)
 
 
-def search_region(shares: Tensor, radius: int) -> Tensor:
-    """Cells that an object may have reached since ``shares`` ``(N, 2h, 2w)`` was true of them.
-
-    Bool ``(h, w)``: a box around each object, grown by ``radius`` cells; the whole frame while an
-    object is out of sight, since it may come back anywhere.
-    """
-    h, w = shares.shape[1] // SUB, shares.shape[2] // SUB
-    region = torch.zeros(h, w, dtype=torch.bool, device=shares.device)
-    for seen in shares > 0.25:
-        rows = torch.nonzero(seen.any(1)).flatten()
-        if not len(rows):
-            return torch.ones_like(region)
-        columns = torch.nonzero(seen.any(0)).flatten()
-        spans = [slice(int(x[0]) // SUB, int(x[-1]) // SUB + 1) for x in (rows, columns)]
-        region[_grow(spans[0], radius, h), _grow(spans[1], radius, w)] = True
-    return region
+def _runs(wanted: Tensor) -> list[slice]:
+    """The stretches of true values of a bool ``(w,)``."""
+    edges = torch.nonzero(F.pad(wanted.int(), (1, 1)).diff()).flatten().tolist()
+    return [slice(*pair) for pair in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _grow(span: slice, by: int, limit: int) -> slice:

@@ -6,41 +6,48 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from types import EllipsisType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone.frame import Frame
+from segspn.backbone.place import Place, covered, search_places
 from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
 from segspn.foreground.model import embed, embed_samples
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
-from segspn.instance.learner import Learner, LearnerConfig, Moments, describe, moments
-from segspn.instance.memory import Memory, MemoryConfig, Votes, search_region
+from segspn.instance.learner import (
+    CELL,
+    Learner,
+    LearnerConfig,
+    Moments,
+    describe,
+    moments,
+    moments_near,
+)
+from segspn.instance.memory import Memory, MemoryConfig, Votes
 from segspn.instance.motion import carry, flow, grey
-from segspn.instance.rivals import alikeness, settle
+from segspn.instance.rivals import Rivals, alikeness
 from segspn.instance.stage import InstanceStage, OnObjectStep
 from segspn.instance.views import View
 
-Window = tuple[EllipsisType, slice, slice]
-
+_FINE = CELL // SUB  # pixels of a share's side
 _NOWHERE = -10.0  # log-odds of an object where it cannot be
 
 
 @dataclass(frozen=True)
 class InstanceConfig:
     """``tune=False`` skips first-frame fine-tuning, the paper's last row of Table 2: the memory's votes
-    are all there is. ``reach``: how far, in cells of stride 8, objects may have moved since a frame ago.
+    are all there is. ``reach``: how far at least, in pixels, objects may have moved since a frame ago.
     ``views``: how each frame is looked at; the results of several are averaged.
     """
 
     tune: bool = True
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
-    reach: int = 12
+    reach: int = 48
     views: tuple[View, ...] = (View(),)
 
     def __post_init__(self) -> None:
@@ -119,24 +126,36 @@ class HeadInstances(InstanceStage):
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
         last = carry(self.last[None], flow(self._grey, grey(frame))[None])
-        region = search_region(last[0], self.config.reach)
-        votes = self.memory.votes(self._keys(frame), region)
-        self._votes = votes.shares[2]
+        places = search_places(last[0], self.config.reach)
+        keys = self._keys(frame)
+        votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
+        self._votes = votes.shares[2, 0]
         if not self.config.tune:
             return compete(torch.logit(self._votes, 1e-4)).sigmoid()
+        rivals = Rivals(last[0], self._alike)
+        votes = Votes(rivals.divide(votes.shares), votes.match)
         steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
-        # The decoder looks where an object can be, which is what was looked up in the memory.
-        cells, fine = bounds(region)
-        votes = Votes(votes.shares[fine], votes.match[cells]).batched()
-        steady, learning = steady[cells], learning[cells]
-        foreground = self.parent.foreground(embedding)[fine]
-        known = clues(votes, steady, learning, last[fine], foreground)
-        logits = torch.full_like(self._votes[None], _NOWHERE)
-        with self.lower():
-            decoded = self.decoder(embedding[cells], known)[1].float()
-        logits[fine] = fuse(decoded, votes, learning)
-        logits = compete(settle(logits[0], last[0], self._alike)[None])
+        whole = Place.joined(places)
+        known = clues(
+            Votes(whole.cut(votes.shares, _FINE), whole.cut(votes.match, CELL)),
+            whole.cut(steady, CELL),
+            whole.cut(learning, CELL),
+            whole.cut(last, _FINE),
+            whole.cut(self.parent.foreground(embedding), _FINE),
+        )
+        logits = torch.full_like(last, _NOWHERE)
+        # Each object is looked for where it can be, and nothing elsewhere can be taken for it.
+        for n, place in enumerate(places):
+            one = slice(n, n + 1)
+            with self.lower():
+                seen = place.within(whole).cut(known[:, one], CELL)
+                decoded = self.decoder(place.cut(embedding, CELL), seen)[1].float()
+            said = place.cut(votes.shares[2, :, one], _FINE)
+            scores = place.cut(learning[:, one], CELL)
+            place.cut(logits[:, one], _FINE)[:] = fuse(decoded, said, scores)
+        logits = compete(rivals.settle(logits[0])[None])
         self._sure = certainty(logits)
+        self._places = places
         return logits[0].sigmoid()
 
     def votes(self, frame: Frame) -> Tensor | None:
@@ -145,7 +164,8 @@ class HeadInstances(InstanceStage):
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         self.memory.add(self._keys(frame), shares, index, annotated=False)
         if self._sure is not None:
-            self.learner.update(moments(self._inputs(frame), shares[None], self._sure))
+            found = moments_near(self._inputs(frame), shares[None], self._sure, self._places)
+            self.learner.update(found)
         self.last, self._sure, self._grey = shares, None, grey(frame)
 
     def _inputs(self, frame: Frame) -> Tensor:
@@ -174,17 +194,6 @@ class HeadInstances(InstanceStage):
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
         self.last, self._grey = state["memory.last"], state["memory.grey"]
         self._alike = state["memory.alike"]
-
-
-def bounds(region: Tensor) -> tuple[Window, Window]:
-    """The smallest window around the cells of ``region``, bool ``(h, w)``, at even places: indices of
-    maps ``(..., h, w)`` and of maps ``(..., 2h, 2w)``."""
-    spans = []
-    for hits in (region.any(1), region.any(0)):
-        where = torch.nonzero(hits).flatten()
-        spans.append((int(where[0]) // 2 * 2, min(len(hits), (int(where[-1]) // 2 + 1) * 2)))
-    fine = [slice(SUB * first, SUB * last) for first, last in spans]
-    return (..., slice(*spans[0]), slice(*spans[1])), (..., fine[0], fine[1])
 
 
 def compete(logits: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from segspn.foreground.parent import SUB
 ALIKE = 0.8  # mean cosine of the shipped keys between two objects, from which on they are alike
 CLEAR = 4.0  # cells by which one must be nearer to have it all
 LOST = 12.0  # log-odds that the other then loses
+_TRACE = 1e-3  # share by which one that is nearer but has no vote can still get those of its like
 
 
 def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
@@ -42,27 +43,48 @@ def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
     return found
 
 
-def settle(logits: Tensor, last: Tensor, alike: Tensor) -> Tensor:
-    """Log-odds ``(N, h, w)`` after objects that look alike have shared their claims by place.
+class Rivals:
+    """The objects of a frame that look alike, and how far each place is from where they were.
 
-    ``last``: shares ``(N, h, w)`` of the objects a frame ago; ``alike``: of `alikeness`. An object out
-    of sight gives nothing and takes nothing: it may come back anywhere.
+    An object out of sight gives nothing and takes nothing: it may come back anywhere.
     """
-    pairs = [(i, k) for i in range(len(last)) for k in range(i) if alike[i, k] > ALIKE]
-    if not pairs:
-        return logits
-    far = {n: _distance(last[n]) for n in sorted({n for pair in pairs for n in pair})}
-    gained, lost = torch.zeros_like(logits), torch.zeros_like(logits)
-    for i, k in pairs:
-        one, other = far[i], far[k]
-        if one is None or other is None:
-            continue
-        nearer = ((other - one) / CLEAR).to(logits.device)
-        for near, away, share in ((i, k, nearer.clamp(0, 1)), (k, i, (-nearer).clamp(0, 1))):
-            more = share * (logits[away] - logits[near]).clamp(min=0)
-            gained[near] = torch.maximum(gained[near], more)
-            lost[away] = torch.maximum(lost[away], LOST * share)
-    return logits + gained - lost
+
+    def __init__(self, last: Tensor, alike: Tensor) -> None:
+        """``last``: shares ``(N, h, w)`` of the objects a frame ago; ``alike``: of `alikeness`."""
+        pairs = [(i, k) for i in range(len(last)) for k in range(i) if alike[i, k] > ALIKE]
+        far = {n: _distance(last[n]) for n in sorted({n for pair in pairs for n in pair})}
+        self._far = {n: cells for n, cells in far.items() if cells is not None}
+        self._pairs = [pair for pair in pairs if self._far.keys() >= set(pair)]
+
+    def divide(self, shares: Tensor) -> Tensor:
+        """Shares ``(..., N, h, w)`` in 0..1 that a memory votes for, those of look-alikes divided by
+        place: what it holds for either goes to the one that was nearest.
+
+        Three cars of one make get a third each of the votes for any of them, which is less than the
+        background's share: all three would be lost.
+        """
+        out = shares.clone() if self._pairs else shares
+        for n in sorted({n for pair in self._pairs for n in pair}):
+            group = [n, *(i + k - n for i, k in self._pairs if n in (i, k))]
+            far = torch.stack([self._far[g] for g in group]).to(shares)
+            near = (1 - (far - far.amin(0)) / CLEAR).clamp(min=0)
+            held = shares[..., group, :, :]
+            parts = (held + _TRACE) * near
+            out[..., n, :, :] = held.sum(-3) * parts[..., 0, :, :] / parts.sum(-3)
+        return out
+
+    def settle(self, logits: Tensor) -> Tensor:
+        """Log-odds ``(N, h, w)`` after look-alikes have shared their claims by place."""
+        if not self._pairs:
+            return logits
+        gained, lost = torch.zeros_like(logits), torch.zeros_like(logits)
+        for i, k in self._pairs:
+            nearer = ((self._far[k] - self._far[i]) / CLEAR).to(logits)
+            for near, away, share in ((i, k, nearer.clamp(0, 1)), (k, i, (-nearer).clamp(0, 1))):
+                more = share * (logits[away] - logits[near]).clamp(min=0)
+                gained[near] = torch.maximum(gained[near], more)
+                lost[away] = torch.maximum(lost[away], LOST * share)
+        return logits + gained - lost
 
 
 def _distance(shares: Tensor) -> Tensor | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segspn.backbone import ALIGN, EfficientNetLite0, Frame, pad
+from segspn.backbone import EfficientNetLite0, Frame, Place, pad
 from segspn.backbone.precision import Lower
 from segspn.foreground import ParentNet, embed
 from segspn.spn.evidence import MaskEvidence
@@ -21,7 +20,7 @@ from segspn.weights import load_weights
 
 LOOK_SIDE = 1024
 AROUND = 64  # pixels beyond an object's box that its refinement looks at and may change
-VISIBLE = -3.0  # log-odds above which a pixel belongs to an object's box
+VISIBLE = 0.05  # score above which a pixel belongs to an object's box
 
 
 class Propagation(nn.Module):
@@ -63,39 +62,6 @@ class Propagation(nn.Module):
             y = torch.logit(y, 1e-4)
         y = self.gain * y + self.bias
         return y if hold is None else torch.lerp(y, values, hold)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A window of the padded frame, in pixels that are multiples of `ALIGN`."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    def cut(self, maps: Tensor, stride: int = 1) -> Tensor:
-        """A view of this window of maps ``(..., Hp / stride, Wp / stride)``."""
-        rows = slice(self.top // stride, self.bottom // stride)
-        return maps[..., rows, self.left // stride : self.right // stride]
-
-    def within(self, outer: Place) -> Place:
-        """This window in the coordinates of ``outer``."""
-        top, left = outer.top, outer.left
-        return Place(self.top - top, self.left - left, self.bottom - top, self.right - left)
-
-
-def _place(there: Tensor) -> Place | None:
-    """Where an object may be: the box of ``there``, bool ``(Hp, Wp)``, and some more around it."""
-    spans = []
-    for hits in (there.any(1), there.any(0)):
-        where = hits.nonzero()[:, 0]
-        if not len(where):
-            return None
-        first, last = int(where[0]) - AROUND, int(where[-1]) + 1 + AROUND
-        spans.append((max(0, first // ALIGN * ALIGN), min(len(hits), -(-last // ALIGN) * ALIGN)))
-    (top, bottom), (left, right) = spans
-    return Place(top, left, bottom, right)
 
 
 class SpnRefiner(nn.Module):
@@ -143,49 +109,46 @@ class SpnRefiner(nn.Module):
     def refine(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:
         """Scores ``(N, h, w)`` in 0..1 over the padded frame, any stride -> ``(N, H, W)`` in 0..1.
 
-        ``memory``: shares ``(N, Hp / 4, Wp / 4)`` that other frames vote for, for the evidence.
+        ``memory``: shares ``(N, Hp / 4, Wp / 4)`` that other frames vote for, for the evidence, which
+        looks at an object and its surroundings alone: farther away scores are as given if they came at
+        full size, else 0.
         """
         height, width = frame.image.shape[-2:]
-        values = self.propagation.values(scores[None], (height, width))
         if self.evidence is None:
+            values = self.propagation.values(scores[None], (height, width))
             logits = self.propagation(values, self.guidance(frame.image))
-        else:
-            logits = self._refine_places(frame, values, memory)
-        return frame.crop(logits[0]).sigmoid()
+            return frame.crop(logits[0]).sigmoid()
+        stride = height // scores.shape[-2]
+        out = scores.clone() if stride == 1 else scores.new_zeros(len(scores), height, width)
+        self._refine_places(frame, scores, stride, memory, out)
+        return frame.crop(out)
 
-    def _refine_places(self, frame: Frame, values: Tensor, memory: Tensor | None) -> Tensor:
-        """Log-odds ``(1, N, Hp, Wp)``, given and refined; each object in its place alone."""
+    def _refine_places(
+        self, frame: Frame, scores: Tensor, stride: int, memory: Tensor | None, out: Tensor
+    ) -> None:
+        """Write each object's scores into ``out`` ``(N, Hp, Wp)``, where it is to be seen and around."""
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
         assert isinstance(self.guidance, LightGuidance)
-        places = [_place(odds > VISIBLE) for odds in values[0]]
+        places = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
         seen = [place for place in places if place is not None]
         if not seen:
-            return values
-        whole = Place(
-            min(p.top for p in seen),
-            min(p.left for p in seen),
-            max(p.bottom for p in seen),
-            max(p.right for p in seen),
-        )
+            return
+        whole = Place.joined(seen)
         features = {s: whole.cut(f, s) for s, f in frame.features(self.backbone).items()}
         with self.lower():
             detail = self.guidance.detail(whole.cut(frame.image), features)
             gates = self.guidance.gates(detail).float()
         embedding = embed(frame, self.backbone, self.parent)
-        out = values.clone()
         for k, place in enumerate(places):
             if place is None:
                 continue
             inner = place.within(whole)
             voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
-            given = place.cut(values[:, k : k + 1])
+            given = self.propagation.values(place.cut(scores[None, k : k + 1], stride), place.size)
             with self.lower():
-                judged, hold = self.evidence(
-                    inner.cut(detail, 2), place.cut(embedding, 8), given, voted
-                )
-            judged, hold = judged.float(), hold.float()
-            place.cut(out)[:, k : k + 1] = self.propagation(judged, inner.cut(gates), hold)
-        return out
+                judged, hold = self.evidence(inner.cut(detail, 2), place.cut(embedding, 8), given, voted)
+            logits = self.propagation(judged.float(), inner.cut(gates), hold.float())
+            torch.sigmoid(logits[0, 0], out=place.cut(out)[k])
 
     @torch.inference_mode()
     def refine_full(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:

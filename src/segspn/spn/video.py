@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segspn.backbone import Frame, label_shares, pad
+from segspn.backbone import Frame, covered, label_shares, pad, search_places
 from segspn.foreground import embed
-from segspn.instance import Memory, MemoryConfig, search_region
+from segspn.instance import Memory, MemoryConfig
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
 LEAST = 0.25
-_REACH = 12  # cells of stride 8 around an object's last place where votes are looked up
+_REACH = 96  # pixels around an object's last place where votes are looked up
 
 
 class VideoRefiner:
@@ -23,9 +23,7 @@ class VideoRefiner:
     without an embedding (the published networks) has no memory and treats every frame alone.
     """
 
-    def __init__(
-        self, refiner: SpnRefiner, count: int, config: MemoryConfig | None = None
-    ) -> None:
+    def __init__(self, refiner: SpnRefiner, count: int, config: MemoryConfig | None = None) -> None:
         """For ``count`` objects."""
         self.refiner = refiner
         self.device = refiner.propagation.gain.device
@@ -87,9 +85,7 @@ class VideoRefiner:
         self._index, self._known = int(state["index"]), state["known"].to(self.device)
         self._last, self._frame = state.get("last"), None
         if self._memory is not None:
-            self._memory.restore(
-                {k[7:]: v for k, v in state.items() if k.startswith("memory.")}
-            )
+            self._memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
 
     def _votes(self, frame: Frame, given: Tensor, there: Tensor) -> Tensor | None:
         """Shares ``(M, Hp / 4, Wp / 4)`` that the memory votes for, 0.5 for objects it has not seen.
@@ -100,7 +96,8 @@ class VideoRefiner:
             return None
         small = F.interpolate(given[None], size=frame.size, mode="area")
         near = torch.maximum(self._last[there], F.avg_pool2d(pad(small), 4)[0])
-        votes = self._memory.read(self._keys(frame), search_region(near, _REACH))
+        keys = self._keys(frame)
+        votes = self._memory.read(keys, covered(search_places(near, _REACH), keys, 8))
         return torch.where(self._known[there, None, None], votes[there], 0.5)
 
     def _keys(self, frame: Frame) -> Tensor:

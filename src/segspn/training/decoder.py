@@ -39,9 +39,7 @@ class Clips(Dataset[dict[str, np.ndarray]]):
     """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips, ``flow`` float16
     (T, 2, S / 4, S / 4) from each frame to the one before, and a ``seed``."""
 
-    def __init__(
-        self, stills: Stills, count: int, config: ClipConfig, seed: int = 0
-    ) -> None:
+    def __init__(self, stills: Stills, count: int, config: ClipConfig, seed: int = 0) -> None:
         self.stills, self.count, self.config, self.seed = stills, count, config, seed
 
     def __len__(self) -> int:
@@ -119,9 +117,7 @@ class DecoderTrainer(nn.Module):
             return {s: batch[f"s{s}"].to(device).flatten(0, 1).float() for s in (4, 8, 16, 32)}
         images = batch["images"].to(device).float().flatten(0, 1)
         with torch.no_grad():
-            made: dict[int, Tensor] = self.backbone(
-                images.contiguous(memory_format=torch.channels_last)
-            )
+            made: dict[int, Tensor] = self.backbone(images.contiguous(memory_format=torch.channels_last))
         return made
 
 
@@ -231,9 +227,7 @@ def decoder_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, di
     taught = F.binary_cross_entropy_with_logits(foreground, known)
     generator = torch.Generator().manual_seed(int(batch["seed"].sum()))
     kind = device.type
-    lower = torch.autocast(
-        kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
-    )
+    lower = torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
     clip = _Clip(
         embedding.unflatten(0, frames),
         foreground.detach().unflatten(0, frames),
@@ -281,7 +275,7 @@ def _follow(
         with lower:
             first, logits = (x.float() for x in model.decoder(embedding[:, t], inputs))
         target = shares[:, t]
-        fused = compete(fuse(logits, votes, learning))
+        fused = compete(fuse(logits, votes.shares[2], learning))
         losses.append(
             0.2 * _loss(first, target, known)
             + 0.5 * _loss(compete(logits), target, known)

@@ -1,0 +1,78 @@
+"""Places: windows of a frame in which an object is looked for, so that the rest costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segspn.backbone.frame import ALIGN
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window of the padded frame, in pixels that are multiples of `ALIGN`."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @classmethod
+    def around(cls, there: Tensor, stride: int, margin: int) -> Place | None:
+        """The box of ``there``, bool ``(Hp / stride, Wp / stride)``, and at least ``margin`` pixels more
+        on each side, as far as the frame goes; None where nothing is true.
+
+        Its sides are multiples of `ALIGN`, so that few sizes occur: libraries keep something for each.
+        """
+        spans = []
+        for hits in (there.any(1), there.any(0)):
+            where = hits.nonzero()[:, 0]
+            if not len(where):
+                return None
+            first, last = int(where[0]) * stride - margin, (int(where[-1]) + 1) * stride + margin
+            limit = len(hits) * stride
+            spans.append((max(0, first // ALIGN * ALIGN), min(limit, -(-last // ALIGN) * ALIGN)))
+        (top, bottom), (left, right) = spans
+        return cls(top, left, bottom, right)
+
+    @classmethod
+    def joined(cls, places: Iterable[Place]) -> Place:
+        """The smallest one that holds all of ``places``, of which there must be one at least."""
+        tops, lefts, bottoms, rights = zip(
+            *((p.top, p.left, p.bottom, p.right) for p in places), strict=True
+        )
+        return cls(min(tops), min(lefts), max(bottoms), max(rights))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)``"""
+        return self.bottom - self.top, self.right - self.left
+
+    def cut(self, maps: Tensor, stride: int = 1) -> Tensor:
+        """A view of this window of maps ``(..., Hp / stride, Wp / stride)``."""
+        rows = slice(self.top // stride, self.bottom // stride)
+        return maps[..., rows, self.left // stride : self.right // stride]
+
+    def within(self, outer: Place) -> Place:
+        """This window in the coordinates of ``outer``."""
+        top, left = outer.top, outer.left
+        return Place(self.top - top, self.left - left, self.bottom - top, self.right - left)
+
+
+def search_places(shares: Tensor, reach: int) -> list[Place]:
+    """Where each object may be by now whose ``shares`` ``(N, Hp / 4, Wp / 4)`` were true a frame ago:
+    ``reach`` pixels around it; anywhere where it is out of sight, since it may come back anywhere."""
+    height, width = (4 * n for n in shares.shape[-2:])
+    whole = Place(0, 0, height, width)
+    return [Place.around(seen, 4, reach) or whole for seen in shares > 0.25]
+
+
+def covered(places: Iterable[Place], like: Tensor, stride: int) -> Tensor:
+    """Cells of maps ``like`` ``(..., h, w)`` that lie in one of ``places`` at least: bool ``(h, w)``."""
+    cells = torch.zeros(like.shape[-2:], dtype=torch.bool, device=like.device)
+    for place in places:
+        place.cut(cells, stride)[:] = True
+    return cells
