@@ -51,6 +51,11 @@ class Place:
         """``(H, W)``"""
         return self.bottom - self.top, self.right - self.left
 
+    @property
+    def area(self) -> int:
+        """In pixels."""
+        return self.size[0] * self.size[1]
+
     def cut(self, maps: Tensor, stride: int = 1) -> Tensor:
         """A view of this window of maps ``(..., Hp / stride, Wp / stride)``."""
         rows = slice(self.top // stride, self.bottom // stride)

@@ -96,9 +96,18 @@ class Memory:
             values = torch.cat((*columns, ones), -1)
             self.entries[k] = replace(e, values=values)
 
+    def forget(self, position: int) -> None:
+        """What recent frames show of an object is not known any more (`fill`)."""
+        column = slice(position * SUB * SUB, (position + 1) * SUB * SUB)
+        for k, e in enumerate(self.entries):
+            if not e.annotated:
+                values = e.values.clone()
+                values[..., column] = -1.0
+                self.entries[k] = replace(e, values=values)
+
     def fill(self, position: int, votes: Callable[[Tensor], Tensor]) -> None:
-        """Remember an object that is new since `arrange`, in each frame with the shares ``(1, 2h, 2w)``
-        that ``votes`` gives for the frame's keys ``(K, h, w)``."""
+        """Remember an object that is new since `arrange`, or forgotten, in each frame with the shares
+        ``(1, 2h, 2w)`` that ``votes`` gives for the frame's keys ``(K, h, w)``."""
         column = slice(position * SUB * SUB, (position + 1) * SUB * SUB)
         for k, e in enumerate(self.entries):
             if e.values[0, 0, column.start] < 0:

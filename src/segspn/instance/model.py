@@ -107,7 +107,8 @@ class HeadInstances(InstanceStage):
         """Put all annotated frames into the memory, in place of those it has.
 
         What one of them, or a recent frame, does not tell of an object is filled in with what the
-        frames vote for that do tell: to count as "not there" would be a lie.
+        frames vote for that do tell: to count as "not there" would be a lie. So is what recent frames
+        tell of an object that has just been corrected: it went wrong in them.
         """
         shots = samples.shots
         shares = shares.clone()
@@ -119,6 +120,8 @@ class HeadInstances(InstanceStage):
             for k, shot in enumerate(shots):
                 if i not in shot.known | shot.found:
                     shares[k, n] = votes.read(keys[k], everywhere)[0]
+            if i in shots[-1].known:
+                self.memory.forget(n)
             self.memory.fill(n, partial(votes.read, region=everywhere))
         self.memory.annotate(keys, shares, [shot.index for shot in shots])
 

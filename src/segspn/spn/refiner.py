@@ -128,27 +128,37 @@ class SpnRefiner(nn.Module):
     ) -> None:
         """Write each object's scores into ``out`` ``(N, Hp, Wp)``, where it is to be seen and around."""
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
-        assert isinstance(self.guidance, LightGuidance)
         places = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
         seen = [place for place in places if place is not None]
         if not seen:
             return
         whole = Place.joined(seen)
-        features = {s: whole.cut(f, s) for s, f in frame.features(self.backbone).items()}
-        with self.lower():
-            detail = self.guidance.detail(whole.cut(frame.image), features)
-            gates = self.guidance.gates(detail).float()
+        # Guidance is the same for all objects: once for all, unless they are few and far apart.
+        apart = sum(place.area for place in seen) < whole.area
+        guided: dict[Place, tuple[Tensor, Tensor]] = {}
         embedding = embed(frame, self.backbone, self.parent)
         for k, place in enumerate(places):
             if place is None:
                 continue
-            inner = place.within(whole)
+            outer = place if apart else whole
+            if outer not in guided:
+                guided = {outer: self._guide(frame, outer)}
+            inner = place.within(outer)
+            detail, gates = inner.cut(guided[outer][0], 2), inner.cut(guided[outer][1])
             voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
             given = self.propagation.values(place.cut(scores[None, k : k + 1], stride), place.size)
             with self.lower():
-                judged, hold = self.evidence(inner.cut(detail, 2), place.cut(embedding, 8), given, voted)
-            logits = self.propagation(judged.float(), inner.cut(gates), hold.float())
+                judged, hold = self.evidence(detail, place.cut(embedding, 8), given, voted)
+            logits = self.propagation(judged.float(), gates, hold.float())
             torch.sigmoid(logits[0, 0], out=place.cut(out)[k])
+
+    def _guide(self, frame: Frame, place: Place) -> tuple[Tensor, Tensor]:
+        """What guidance makes of a place: detail ``(1, D, h / 2, w / 2)``, gates ``(1, 4, 3, h, w)``."""
+        assert self.backbone is not None and isinstance(self.guidance, LightGuidance)
+        features = {s: place.cut(f, s) for s, f in frame.features(self.backbone).items()}
+        with self.lower():
+            detail = self.guidance.detail(place.cut(frame.image), features)
+            return detail, self.guidance.gates(detail).float()
 
     @torch.inference_mode()
     def refine_full(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:
