@@ -79,6 +79,18 @@ def test_a_region_in_pieces_reads_as_the_whole_does() -> None:
     assert (read[:, :, 10:14] == 0).all()  # between the pieces
 
 
+def test_what_is_forgotten_is_filled_in_anew_in_recent_frames_alone() -> None:
+    memory = Memory(MemoryConfig(), scale=3.0)
+    for index in (0, 3, 4):
+        memory.add(keys(index), shares(0.8), index, annotated=index == 0)
+    memory.forget(1)
+    memory.fill(0, lambda _: torch.zeros(1, 2 * H, 2 * W))  # it was not forgotten: nothing to fill in
+    memory.fill(1, lambda found: torch.full((1, 2 * H, 2 * W), 0.3))
+    first, second = (torch.stack([e.values[0, 0, at] for e in memory.entries]) for at in (0, 4))
+    assert torch.allclose(first, torch.tensor([0.8, 0.8, 0.8]))
+    assert torch.allclose(second, torch.tensor([0.8, 0.3, 0.3]))
+
+
 def test_recent_frames_are_searched_nearby_only() -> None:
     """A recent frame's cell votes within the radius; an annotated one's everywhere."""
     config = MemoryConfig(radius=0)
