@@ -48,7 +48,7 @@ def test_an_object_is_refined_as_if_it_were_alone(refiner: SpnRefiner) -> None:
     assert (together[0] - alone[0]).abs()[:, :80].max() < 0.05
 
 
-def test_coarse_scores_come_out_at_full_size_and_nothing_far_from_the_object(refiner: SpnRefiner) -> None:
+def test_coarse_scores_come_out_at_full_size_and_nothing_far_away(refiner: SpnRefiner) -> None:
     frame = Frame(noise(256, 320), torch.device("cpu"))
     scores = torch.full((2, 64, 80), 0.01)
     scores[0, 4:10, 4:10] = 0.95
