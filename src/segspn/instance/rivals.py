@@ -92,4 +92,5 @@ def _distance(shares: Tensor) -> Tensor | None:
     outside = (shares <= 0.5).cpu().numpy().astype(np.uint8)
     if outside.all():
         return None
-    return torch.from_numpy(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    # Not DIST_MASK_PRECISE: two runs of it, in several threads, may differ in the last digits.
+    return torch.from_numpy(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_5))
