@@ -164,11 +164,11 @@ def main() -> None:
         f"{arguments.objects} at once; preset {arguments.preset}, {arguments.threads} threads, "
         f"torch {torch.__version__}, {platform.machine()}"
     )
-    most, last = max(mb for _, mb in memory), memory[-1][1]
+    peak, last = max(mb for _, mb in memory), memory[-1][1]
     console.print(
         f"memory, most in 50 frames: {settled:.0f} MB up to frame {SETTLED}, {last:.0f} MB at the end "
-        f"({100 * (last / settled - 1):+.1f} %), {most:.0f} MB at most "
-        f"({100 * (most / settled - 1):+.1f} %)"
+        f"({100 * (last / settled - 1):+.1f} %), {peak:.0f} MB at most "
+        f"({100 * (peak / settled - 1):+.1f} %)"
     )
     console.print("seconds a frame, by tenths: " + " ".join(f"{s:.3f}" for s in speeds))
     console.print(f"learning, {len(fits)} times: median {statistics.median(fits or [0.0]):.2f} s")

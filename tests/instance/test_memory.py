@@ -79,13 +79,12 @@ def test_a_region_in_pieces_reads_as_the_whole_does() -> None:
     assert (read[:, :, 10:14] == 0).all()  # between the pieces
 
 
-def test_what_is_forgotten_is_filled_in_anew_in_recent_frames_alone() -> None:
+def test_what_is_filled_in_afresh_is_so_in_recent_frames_alone() -> None:
     memory = Memory(MemoryConfig(), scale=3.0)
     for index in (0, 3, 4):
         memory.add(keys(index), shares(0.8), index, annotated=index == 0)
-    memory.forget(1)
-    memory.fill(0, lambda _: torch.zeros(1, 2 * H, 2 * W))  # it was not forgotten: nothing to fill in
-    memory.fill(1, lambda found: torch.full((1, 2 * H, 2 * W), 0.3))
+    memory.fill(0, lambda _: torch.zeros(1, 2 * H, 2 * W))  # it is known: nothing to fill in
+    memory.fill(1, lambda _: torch.full((1, 2 * H, 2 * W), 0.3), afresh=True)
     first, second = (torch.stack([e.values[0, 0, at] for e in memory.entries]) for at in (0, 4))
     assert torch.allclose(first, torch.tensor([0.8, 0.8, 0.8]))
     assert torch.allclose(second, torch.tensor([0.8, 0.3, 0.3]))

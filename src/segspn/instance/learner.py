@@ -103,7 +103,7 @@ def moments_near(inputs: Tensor, shares: Tensor, certainty: Tensor, places: Sequ
     summed = total[:, -1:]  # the last input is a one
     found: list[tuple[Tensor, Tensor]] = []
     for n, place in enumerate(places):
-        held = place.joined((place, Place.around(cells[n].amax(0) > 0, CELL, 0) or place))
+        held = Place.joined((place, Place.around(cells[n].amax(0) > 0, CELL, 0) or place))
         x = held.cut(grid.movedim(2, 0), CELL).flatten(1)  # (D, m)
         here = held.cut(weight[n], CELL).flatten()
         target = 2 * held.cut(cells[n], CELL).flatten(1).T - 1  # (m, 4)

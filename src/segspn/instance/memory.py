@@ -96,21 +96,13 @@ class Memory:
             values = torch.cat((*columns, ones), -1)
             self.entries[k] = replace(e, values=values)
 
-    def forget(self, position: int) -> None:
-        """What recent frames show of an object is not known any more (`fill`)."""
+    def fill(self, position: int, votes: Callable[[Tensor], Tensor], afresh: bool = False) -> None:
+        """Remember an object that is new since `arrange`, in each frame with the shares ``(1, 2h, 2w)``
+        that ``votes`` gives for the frame's keys ``(K, h, w)``; ``afresh``: in all recent frames, new
+        or not."""
         column = slice(position * SUB * SUB, (position + 1) * SUB * SUB)
         for k, e in enumerate(self.entries):
-            if not e.annotated:
-                values = e.values.clone()
-                values[..., column] = -1.0
-                self.entries[k] = replace(e, values=values)
-
-    def fill(self, position: int, votes: Callable[[Tensor], Tensor]) -> None:
-        """Remember an object that is new since `arrange`, or forgotten, in each frame with the shares
-        ``(1, 2h, 2w)`` that ``votes`` gives for the frame's keys ``(K, h, w)``."""
-        column = slice(position * SUB * SUB, (position + 1) * SUB * SUB)
-        for k, e in enumerate(self.entries):
-            if e.values[0, 0, column.start] < 0:
+            if e.values[0, 0, column.start] < 0 or (afresh and not e.annotated):
                 shares = F.pixel_unshuffle(votes(e.keys.permute(2, 0, 1))[None], SUB)[0]
                 values = e.values.clone()
                 values[..., column] = shares.permute(1, 2, 0)

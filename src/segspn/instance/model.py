@@ -120,9 +120,7 @@ class HeadInstances(InstanceStage):
             for k, shot in enumerate(shots):
                 if i not in shot.known | shot.found:
                     shares[k, n] = votes.read(keys[k], everywhere)[0]
-            if i in shots[-1].known:
-                self.memory.forget(n)
-            self.memory.fill(n, partial(votes.read, region=everywhere))
+            self.memory.fill(n, partial(votes.read, region=everywhere), afresh=i in shots[-1].known)
         self.memory.annotate(keys, shares, [shot.index for shot in shots])
 
     def predict(self, frame: Frame) -> Tensor:

@@ -65,7 +65,7 @@ class Rivals:
         """
         out = shares.clone() if self._pairs else shares
         for n in sorted({n for pair in self._pairs for n in pair}):
-            group = [n, *(i + k - n for i, k in self._pairs if n in (i, k))]
+            group = [n, *(k for pair in self._pairs if n in pair for k in pair if k != n)]
             far = torch.stack([self._far[g] for g in group]).to(shares)
             near = (1 - (far - far.amin(0)) / CLEAR).clamp(min=0)
             held = shares[..., group, :, :]

@@ -135,16 +135,16 @@ class SpnRefiner(nn.Module):
         whole = Place.joined(seen)
         # Guidance is the same for all objects: once for all, unless they are few and far apart.
         apart = sum(place.area for place in seen) < whole.area
-        guided: dict[Place, tuple[Tensor, Tensor]] = {}
+        shared = None if apart else self._guide(frame, whole)
         embedding = embed(frame, self.backbone, self.parent)
         for k, place in enumerate(places):
             if place is None:
                 continue
-            outer = place if apart else whole
-            if outer not in guided:
-                guided = {outer: self._guide(frame, outer)}
-            inner = place.within(outer)
-            detail, gates = inner.cut(guided[outer][0], 2), inner.cut(guided[outer][1])
+            if shared is None:
+                detail, gates = self._guide(frame, place)
+            else:
+                inner = place.within(whole)
+                detail, gates = inner.cut(shared[0], 2), inner.cut(shared[1])
             voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
             given = self.propagation.values(place.cut(scores[None, k : k + 1], stride), place.size)
             with self.lower():
