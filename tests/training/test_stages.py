@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -50,7 +51,11 @@ def test_all_leaves_weights_and_a_preset_that_load(data: Path, tmp_path: Path) -
     load_weights(MaskEvidence(), str(found["spn_evidence"]))
     load_weights(Propagation(), str(found["spn_propagation"]))
     load_weights(PromptNet(CHANNELS), str(found["prompts"]))
-    weights = load_preset(str(found["preset"])).weights
+    preset, default = load_preset(str(found["preset"])), load_preset("default")
+    weights = preset.weights
+    # But for the weights it is the default, so that the two can be compared.
+    same = {"name": default.name, "description": default.description, "weights": default.weights}
+    assert dataclasses.replace(preset, **same) == default
     assert weights.parent == str(found["parent"]) and weights.evidence == str(found["spn_evidence"])
     # The same call again finds everything done and leaves the same weights.
     before = load_file(found["decoder"])

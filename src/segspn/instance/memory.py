@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from segspn.foreground.parent import SUB
 
 # Rows of cells matched at once: a block of similarities stays in the cache.
 _BLOCK_ROWS = 2
+
+_FAR = 3  # cells from all objects, beyond which an annotated frame is searched in every second cell
 
 _LEAST = 58.4  # logarithm by which the best match may fall below a perfect one
 
@@ -50,6 +53,19 @@ class _Entry:
     values: Tensor  # (h, w, 4 N + 1): shares, and a one that sums the weights
     annotated: bool
     index: int
+
+    @cached_property
+    def searched(self) -> tuple[Tensor, Tensor]:
+        """Keys ``(M, K)`` and values ``(M, 4 N + 1)`` of what stands for the whole frame: of the cells
+        far from every object every second one, as on a chessboard, which counts twice. It is half of
+        what a global search costs, and neighbours there say about the same."""
+        h, w, _ = self.keys.shape
+        there = (self.values[..., :-1] > 0).any(-1)
+        near = F.max_pool2d(there.float()[None], 2 * _FAR + 1, 1, _FAR)[0] > 0
+        rows, columns = (torch.arange(n, device=there.device) for n in (h, w))
+        kept = near | ((rows[:, None] + columns) % 2 == 0)
+        weight = torch.where(near, 1.0, 2.0)[kept][:, None].to(self.values)
+        return self.keys[kept], self.values[kept] * weight
 
 
 def _entry(keys: Tensor, shares: Tensor, index: int, annotated: bool) -> _Entry:
@@ -144,18 +160,19 @@ class Memory:
         for rows, columns in ((r, c) for r in blocks for c in _runs(region[r].any(0))):
             queries = self.scale * keys[:, rows, columns].flatten(1)
             for entry in self.entries:
-                near = (slice(0, h), slice(0, w))
-                if not entry.annotated:
+                if entry.annotated:
+                    remembered, held = entry.searched
+                else:
                     radius = self.config.radius
                     near = (_grow(rows, radius, h), _grow(columns, radius, w))
-                remembered = entry.keys[near].flatten(0, 1)
+                    remembered, held = (maps[near].flatten(0, 1) for maps in (entry.keys, entry.values))
                 # The matrix of weights is what costs: one product writes it, one pass raises it, one
                 # product reads it, laid out so that few objects still make a wide product.
                 weight = remembered @ queries
                 if shift:
                     weight += shift
                 weight.exp_()
-                sums = entry.values[near].flatten(0, 1).T @ weight
+                sums = held.T @ weight
                 group = 0 if entry.annotated else 1
                 out[group, :, rows, columns] += sums.view(width, rows.stop - rows.start, -1)
         return out

@@ -68,8 +68,13 @@ def load_preset(name: str | Preset) -> Preset:
     """A shipped preset by name, or any ``.yaml`` file by path. Raises InputError."""
     if isinstance(name, Preset):
         return name
+    return preset_of(preset_values(name), name)
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """What the file of a preset says, and its name. Raises InputError."""
     text, stem = named_text(name, resources.files(__name__), "preset")
-    return preset_of({"name": stem, **parse_mapping(text, name, "a preset")}, name)
+    return {"name": stem, **parse_mapping(text, name, "a preset")}
 
 
 def preset_of(values: Mapping[str, Any], where: str) -> Preset:

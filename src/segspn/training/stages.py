@@ -21,6 +21,7 @@ from segspn.data.check import check_data
 from segspn.foreground import ParentNet
 from segspn.instance import Decoder
 from segspn.models import LiteWeights
+from segspn.presets import preset_values
 from segspn.prompts.net import PromptNet
 from segspn.spn import LightGuidance, MaskEvidence, Propagation
 from segspn.training.board import panels
@@ -163,7 +164,8 @@ def train_stage(
 def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -> list[Path]:
     """Train parent, decoder, SPN and prompt net, each in a folder of its own below ``out``.
 
-    ``out/preset.yaml`` then makes ``segspn segment --preset`` use them. Returns all files.
+    ``out/preset.yaml``, the default preset with these weights, then makes ``segspn segment --preset``
+    use them. Returns all files.
     """
     made: dict[str, Path] = {}
     # The decoder tunes the parent it stands on. The others stand on the parent as it was: an SPN that
@@ -175,6 +177,8 @@ def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -
     named = {stem.removeprefix("spn_"): str(path.resolve()) for stem, path in made.items()}
     known = {field.name for field in dataclasses.fields(LiteWeights)}
     preset = {
+        **preset_values("default"),
+        "name": config.name,
         "description": f"Weights trained by the recipe {config.name}.",
         "weights": {name: path for name, path in named.items() if name in known},
     }
