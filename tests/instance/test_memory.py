@@ -79,6 +79,27 @@ def test_a_region_in_pieces_reads_as_the_whole_does() -> None:
     assert (read[:, :, 10:14] == 0).all()  # between the pieces
 
 
+def test_every_second_cell_far_from_objects_stands_for_two() -> None:
+    """Where neighbours are alike, thinning changes nothing; at an object nothing is left out."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = F.normalize(torch.randn(8, 16, 12, generator=generator), dim=0)
+    # (8, 16, 24): each cell is like one beside it, also across the edge of what is near the object
+    stored = pairs.repeat_interleave(2, 2).roll(1, 2)
+    alone = F.normalize(torch.randn(8, generator=generator), dim=0)
+    stored[:, 4, 4:6] = alone[:, None]  # an object of two cells, one of them of the colour left out
+    value = torch.zeros(1, 32, 48)
+    value[:, 8:10, 8:12] = 1
+    memory = Memory(MemoryConfig(sharpness=1.0), scale=5.0)
+    memory.add(stored, value, 0, annotated=True)
+    query = F.normalize(torch.randn(8, 16, 24, generator=generator), dim=0)
+    query[:, 0, 0] = alone
+    read = memory.read(query, torch.ones(16, 24, dtype=torch.bool))[:, ::2, ::2]
+    weight = (5.0 * stored.flatten(1).T @ query.flatten(1)).softmax(0)
+    assert torch.allclose(read.flatten(), weight[4 * 24 + 4 : 4 * 24 + 6].sum(0), atol=1e-6)
+    keys, values = memory.entries[0].searched
+    assert len(keys) < 0.7 * 16 * 24 and float(values[:, -1].sum()) == 16 * 24
+
+
 def test_what_is_filled_in_afresh_is_so_in_recent_frames_alone() -> None:
     memory = Memory(MemoryConfig(), scale=3.0)
     for index in (0, 3, 4):
