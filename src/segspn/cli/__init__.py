@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that ``segspn --help`` is q
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -22,6 +23,10 @@ from segspn.cli.watch import watch
 from segspn.errors import InputError
 
 _BAD_INPUT = 2
+# How often torch's threads (GNU's OpenMP) look whether the others are done before they sleep. Left to
+# itself it is milliseconds: harmless on an idle machine, but with two busy processes beside it a frame
+# took 10 s in place of 0.6. So few cost an idle machine nothing that could be measured, 2000 a fifth.
+_SPINS = "10000"
 _CTRL_C = 130  # 128 + SIGINT, as shells have it
 
 
@@ -55,6 +60,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; the console entry point."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read as torch is loaded, which is later
     app(prog_name="segspn")
 
 
