@@ -5,7 +5,7 @@ from __future__ import annotations
 from segspn.foreground.augment import AugmentConfig, Samples, Shot, augmented_copies
 from segspn.foreground.finetune import FineTuneConfig
 from segspn.foreground.heads import FitConfig, HeadBank
-from segspn.foreground.model import ForegroundConfig, HeadForeground, embed
+from segspn.foreground.model import ForegroundConfig, HeadForeground, embed, matching_keys
 from segspn.foreground.parent import ParentNet
 from segspn.foreground.resnetf import NetForeground, NetForegroundConfig, ResNetF
 from segspn.foreground.stage import ForegroundStage
@@ -26,4 +26,5 @@ __all__ = [
     "Shot",
     "augmented_copies",
     "embed",
+    "matching_keys",
 ]

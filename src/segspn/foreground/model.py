@@ -75,6 +75,12 @@ def embed(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
     return made
 
 
+def matching_keys(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
+    """The memory's keys ``(K, Hp / 8, Wp / 8)`` of a frame, unit vectors, computed once per frame."""
+    made: Tensor = frame.once("keys", lambda: parent.keys(embed(frame, backbone, parent))[0])
+    return made
+
+
 def embed_samples(
     samples: Samples, backbone: torch.nn.Module, parent: ParentNet
 ) -> tuple[Tensor, Tensor]:

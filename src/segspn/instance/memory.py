@@ -161,8 +161,9 @@ class Memory:
             queries = self.scale * keys[:, rows, columns].flatten(1)
             for entry in self.entries:
                 if entry.annotated:
-                    remembered, held = entry.searched
+                    group, (remembered, held) = 0, entry.searched
                 else:
+                    group = 1
                     radius = self.config.radius
                     near = (_grow(rows, radius, h), _grow(columns, radius, w))
                     remembered, held = (maps[near].flatten(0, 1) for maps in (entry.keys, entry.values))
@@ -173,7 +174,6 @@ class Memory:
                     weight += shift
                 weight.exp_()
                 sums = held.T @ weight
-                group = 0 if entry.annotated else 1
                 out[group, :, rows, columns] += sums.view(width, rows.stop - rows.start, -1)
         return out
 

@@ -15,7 +15,7 @@ from segspn.backbone.frame import Frame
 from segspn.backbone.place import Place, covered, search_places
 from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
-from segspn.foreground.model import embed, embed_samples
+from segspn.foreground.model import embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
 from segspn.instance.learner import (
@@ -128,7 +128,7 @@ class HeadInstances(InstanceStage):
         embedding = embed(frame, self.backbone, self.parent)
         last = carry(self.last[None], flow(self._grey, grey(frame))[None])
         places = search_places(last[0], self.config.reach)
-        keys = self._keys(frame)
+        keys = matching_keys(frame, self.backbone, self.parent)
         votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
         self._votes = votes.shares[2, 0]
         if not self.config.tune:
@@ -163,7 +163,8 @@ class HeadInstances(InstanceStage):
         return self._votes
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
-        self.memory.add(self._keys(frame), shares, index, annotated=False)
+        keys = matching_keys(frame, self.backbone, self.parent)
+        self.memory.add(keys, shares, index, annotated=False)
         if self._sure is not None:
             found = moments_near(self._inputs(frame), shares[None], self._sure, self._places)
             self.learner.update(found)
@@ -173,12 +174,6 @@ class HeadInstances(InstanceStage):
         """The classifier's inputs of a frame, computed once per frame."""
         embedding = embed(frame, self.backbone, self.parent)
         made: Tensor = frame.once("inputs", lambda: describe(embedding))
-        return made
-
-    def _keys(self, frame: Frame) -> Tensor:
-        """The memory's keys ``(K, Hp / 8, Wp / 8)`` of a frame, computed once per frame."""
-        embedding = embed(frame, self.backbone, self.parent)
-        made: Tensor = frame.once("keys", lambda: self.parent.keys(embedding)[0])
         return made
 
     def state(self) -> dict[str, Tensor]:

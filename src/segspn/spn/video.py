@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone import Frame, covered, label_shares, pad, search_places
-from segspn.foreground import embed
+from segspn.foreground import matching_keys
 from segspn.instance import Memory, MemoryConfig
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
@@ -103,5 +103,4 @@ class VideoRefiner:
     def _keys(self, frame: Frame) -> Tensor:
         parent, backbone = self.refiner.parent, self.refiner.backbone
         assert parent is not None and backbone is not None
-        made: Tensor = frame.once("keys", lambda: parent.keys(embed(frame, backbone, parent))[0])
-        return made
+        return matching_keys(frame, backbone, parent)
