@@ -24,8 +24,8 @@ from segspn.errors import InputError
 
 _BAD_INPUT = 2
 # How often torch's threads (GNU's OpenMP) look whether the others are done before they sleep. Left to
-# itself it is milliseconds: harmless on an idle machine, but with two busy processes beside it a frame
-# took 10 s in place of 0.6. So few cost an idle machine nothing that could be measured, 2000 a fifth.
+# itself it is milliseconds: harmless on an idle machine, but two runs side by side took 1.4 s a frame in
+# place of 0.6. So few cost an idle machine nothing that could be measured, 2000 a fifth.
 _SPINS = "10000"
 _CTRL_C = 130  # 128 + SIGINT, as shells have it
 
