@@ -135,6 +135,7 @@ class LiteModel(Model):
         self.decoder = Decoder(self.parent.trunk.width)
         load_weights(self.decoder, weights.decoder)
         self.decoder.eval().requires_grad_(False).to(device)
+        self.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.refiner = SpnRefiner.load(
             self.backbone,
             self.parent,

@@ -28,6 +28,25 @@ def test_cutting_at_any_stride(stride: int) -> None:
     assert rows[32 // stride, 64 // stride] == 32
 
 
+def test_grown_to_one_of_few_sizes() -> None:
+    """Around the one given, moved where the frame ends; all of it where no size fits."""
+    limits = (480, 864)
+    assert Place(160, 320, 320, 480).grown(limits) == Place(160, 320, 352, 512)
+    assert Place(0, 704, 160, 864).grown(limits) == Place(0, 672, 192, 864)
+    assert Place(32, 0, 448, 800).grown(limits) == Place(0, 0, 480, 864)
+    sizes = set()
+    for top, left in ((0, 0), (64, 96), (96, 512)):
+        for height in range(32, 480 - top + 1, 32):
+            for width in range(32, 864 - left + 1, 32):
+                place = Place(top, left, top + height, left + width)
+                grown = place.grown(limits)
+                assert Place.joined((grown, place)) == grown and grown.grown(limits) == grown
+                assert Place.joined((grown, Place(0, 0, *limits))) == Place(0, 0, *limits)
+                sizes.add(grown.size)
+    heights, widths = {128, 192, 256, 384, 480}, {128, 192, 256, 384, 512, 768, 864}
+    assert sizes == {(h, w) for h in heights for w in widths}
+
+
 def test_within_another_and_joined() -> None:
     one, other = Place(32, 64, 96, 160), Place(64, 32, 160, 96)
     whole = Place.joined((one, other))

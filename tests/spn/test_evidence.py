@@ -43,7 +43,7 @@ def test_objects_do_not_see_each_other() -> None:
 @torch.no_grad()
 def test_votes_are_a_convex_mix_of_look_alikes() -> None:
     """Two kinds of places: each is voted the mean label of its kind, wherever they lie."""
-    net = MaskEvidence(embedding=2, key=2)
+    net = MaskEvidence(embedding=2, detail=1, key=2)
     for conv in (net.query, net.key):
         conv.weight.copy_(torch.eye(2)[..., None, None])
         conv.bias.zero_()  # type: ignore[union-attr]
@@ -53,7 +53,7 @@ def test_votes_are_a_convex_mix_of_look_alikes() -> None:
     embedding = torch.stack((1 - kind, kind))[None]
     labels = torch.zeros(1, 1, 4, 4)
     labels[..., 0, 2:] = 1  # a quarter of the second kind is labelled
-    votes = net.votes(embedding, labels)
+    votes = net.votes(net.look(torch.zeros(1, 1, 32, 32), embedding), labels)
     assert votes.shape == (1, 1, 8, 8)
     assert torch.allclose(votes[..., :3], torch.tensor(0.0), atol=1e-3)
     assert torch.allclose(votes[..., 5:], torch.tensor(0.25), atol=1e-3)

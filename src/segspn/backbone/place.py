@@ -10,6 +10,9 @@ from torch import Tensor
 
 from segspn.backbone.frame import ALIGN
 
+SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536)
+"""Of windows that nets look at, in pixels; the whole frame's come to them."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -24,8 +27,6 @@ class Place:
     def around(cls, there: Tensor, stride: int, margin: int) -> Place | None:
         """The box of ``there``, bool ``(Hp / stride, Wp / stride)``, and at least ``margin`` pixels more
         on each side, as far as the frame goes; None where nothing is true.
-
-        Its sides are multiples of `ALIGN`, so that few sizes occur: libraries keep something for each.
         """
         spans = []
         for hits in (there.any(1), there.any(0)):
@@ -61,6 +62,16 @@ class Place:
         rows = slice(self.top // stride, self.bottom // stride)
         return maps[..., rows, self.left // stride : self.right // stride]
 
+    def grown(self, limits: tuple[int, ...]) -> Place:
+        """One of few sizes that holds this one, in a padded frame of ``limits`` ``(Hp, Wp)``.
+
+        For each size of its input oneDNN compiles a kernel, which takes longer than running it, and
+        keeps it: with windows of any size a process grows by 100 MB in a thousand frames.
+        """
+        top, bottom = _grown(self.top, self.bottom, limits[0])
+        left, right = _grown(self.left, self.right, limits[1])
+        return Place(top, left, bottom, right)
+
     def within(self, outer: Place) -> Place:
         """This window in the coordinates of ``outer``."""
         top, left = outer.top, outer.left
@@ -81,3 +92,13 @@ def covered(places: Iterable[Place], like: Tensor, stride: int) -> Tensor:
     for place in places:
         place.cut(cells, stride)[:] = True
     return cells
+
+
+def _grown(first: int, last: int, limit: int) -> tuple[int, int]:
+    """A span of one of `SIDES`, or all up to ``limit``, that holds the one given."""
+    side = min((s for s in SIDES if s >= last - first), default=limit)
+    if side >= limit:
+        return 0, limit
+    start = first - (side - (last - first)) // (2 * ALIGN) * ALIGN
+    start = min(max(0, start), limit - side)
+    return start, start + side

@@ -8,11 +8,13 @@ shared by all objects, and so is the part that reads the embedding.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segspn.backbone.place import Place
 from segspn.foreground.parent import SUB
 from segspn.instance.learner import CELLS
 from segspn.instance.memory import Votes
@@ -89,6 +91,19 @@ def fuse(decoded: Tensor, shares: Tensor, learning: Tensor) -> Tensor:
     return 0.5 * decoded + 0.5 * torch.logit(shares, _LEAST) + 2.5 * scores
 
 
+class Looked(NamedTuple):
+    """What `Decoder` reads in the frame alone: ``context`` ``(B, C, h, w)``, ``query`` and ``key``
+    ``(B, K, h / 2, w / 2)``, unit vectors."""
+
+    context: Tensor
+    query: Tensor
+    key: Tensor
+
+    def cut(self, place: Place) -> Looked:
+        """A window of it."""
+        return Looked(*(place.cut(maps, s) for maps, s in zip(self, (8, 16, 16), strict=True)))
+
+
 class Decoder(nn.Module):
     """Two rounds at stride 8 with 2x2 values per cell (stride 4 out).
 
@@ -116,20 +131,29 @@ class Decoder(nn.Module):
             nn.init.zeros_(out.bias)  # type: ignore[arg-type]
 
     def forward(self, embedding: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """`look` and `decode`; ``embedding`` ``(B, C, h, w)``."""
+        return self.decode(self.look(embedding), known)
+
+    def look(self, embedding: Tensor) -> Looked:
+        """What is the same for all objects."""
+        pooled = F.avg_pool2d(embedding, 2, ceil_mode=True)
+        query, key = (F.normalize(net(pooled), dim=1) for net in (self.query, self.key))
+        return Looked(self.shared(embedding), query, key)
+
+    def decode(self, looked: Looked, known: Tensor) -> tuple[Tensor, Tensor]:
         """Log-odds of both rounds, ``(B, N, 2h, 2w)`` each; the second is the result.
 
-        ``embedding`` ``(B, C, h, w)``; ``known`` ``(B, N, CHANNELS, h, w)``: of `clues`.
+        ``known`` ``(B, N, CHANNELS, h, w)``: of `clues`.
         """
         b, n = known.shape[:2]
         start = (known[:, :, : 4 * CELLS].unflatten(2, (4, CELLS)) * self.trust.view(4, 1, 1, 1)).sum(2)
-        frame = self.shared(embedding).repeat_interleave(n, 0)
-        x = F.relu(frame + self.own(known.flatten(0, 1)))
+        x = F.relu(looked.context.repeat_interleave(n, 0) + self.own(known.flatten(0, 1)))
         x = x + F.relu(self.near(x))
         wide = F.relu(self.wide(F.avg_pool2d(x, 2, ceil_mode=True)))
         x = x + F.interpolate(wide, size=x.shape[-2:], mode="bilinear", align_corners=False)
         x = x + F.relu(self.far(x))
         first = start.flatten(0, 1) + self.first(x)
-        alike = self._alike(embedding, first.mean(1).sigmoid().unflatten(0, (b, n)))
+        alike = self._alike(looked, first.mean(1).sigmoid().unflatten(0, (b, n)))
         x = x + F.relu(self.again(torch.cat((first.clamp(-8, 8) / 4, 2 * alike - 1), 1)))
         x = x + F.relu(self.last(x))
         second = first + self.second(x)
@@ -137,13 +161,11 @@ class Decoder(nn.Module):
         one, two = both.unflatten(0, (2, b, n))
         return one, two
 
-    def _alike(self, embedding: Tensor, shares: Tensor) -> Tensor:
+    def _alike(self, looked: Looked, shares: Tensor) -> Tensor:
         """Shares ``(B, N, h, w)`` as the look-alikes of each place have them, ``(B N, 1, h, w)``."""
         b, n, h, w = shares.shape
-        pooled = F.avg_pool2d(embedding, 2, ceil_mode=True)
-        query = F.normalize(self.query(pooled), dim=1).flatten(2)
-        key = F.normalize(self.key(pooled), dim=1).flatten(2)
+        query, key = looked.query.flatten(2), looked.key.flatten(2)
         weight = (self.log_scale.exp() * query.transpose(1, 2) @ key).softmax(2)
         known = F.avg_pool2d(shares, 2, ceil_mode=True).flatten(2).transpose(1, 2)
-        alike = (weight @ known).transpose(1, 2).reshape(b * n, 1, *pooled.shape[-2:])
+        alike = (weight @ known).transpose(1, 2).reshape(b * n, 1, *looked.query.shape[-2:])
         return F.interpolate(alike, size=(h, w), mode="bilinear", align_corners=False)

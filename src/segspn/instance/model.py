@@ -136,7 +136,8 @@ class HeadInstances(InstanceStage):
         rivals = Rivals(last[0], self._alike)
         votes = Votes(rivals.divide(votes.shares), votes.match)
         steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
-        whole = Place.joined(places)
+        rooms = [place.grown(frame.image.shape[-2:]) for place in places]
+        whole = Place.joined(rooms).grown(frame.image.shape[-2:])
         known = clues(
             Votes(whole.cut(votes.shares, _FINE), whole.cut(votes.match, CELL)),
             whole.cut(steady, CELL),
@@ -146,11 +147,13 @@ class HeadInstances(InstanceStage):
         )
         logits = torch.full_like(last, _NOWHERE)
         # Each object is looked for where it can be, and nothing elsewhere can be taken for it.
-        for n, place in enumerate(places):
-            one = slice(n, n + 1)
+        with self.lower():
+            looked = self.decoder.look(whole.cut(embedding, CELL))
+        for n, (place, room) in enumerate(zip(places, rooms, strict=True)):
+            one, inner = slice(n, n + 1), room.within(whole)
             with self.lower():
-                seen = place.within(whole).cut(known[:, one], CELL)
-                decoded = self.decoder(place.cut(embedding, CELL), seen)[1].float()
+                decoded = self.decoder.decode(looked.cut(inner), inner.cut(known[:, one], CELL))[1]
+            decoded = place.within(room).cut(decoded, _FINE).float()
             said = place.cut(votes.shares[2, :, one], _FINE)
             scores = place.cut(learning[:, one], CELL)
             place.cut(logits[:, one], _FINE)[:] = fuse(decoded, said, scores)

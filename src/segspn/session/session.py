@@ -17,7 +17,7 @@ from segspn.presets import preset_of
 from segspn.prompts import Answer, Look, Prompts
 from segspn.session.files import read_state, write_state
 from segspn.session.frames import Kept, State
-from segspn.session.heap import give_back
+from segspn.session.heap import give_back, keep_free_memory
 from segspn.session.marks import read_marks
 from segspn.session.stages import Result, Stages, StagesInOrder, as_it_is, timed
 
@@ -46,6 +46,7 @@ class Session(StagesInOrder):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, not {keep}")
         super().__init__(segmenter)
+        keep_free_memory()
         self.size: tuple[int, int] | None = None
         self._index = 0
         self._largest = 0

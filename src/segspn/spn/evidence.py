@@ -9,9 +9,27 @@ computed once for all objects.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from segspn.backbone.place import Place
+
+
+class Looked(NamedTuple):
+    """What `MaskEvidence` reads in the image alone: ``context`` ``(B, C, H/8, W/8)``, ``query`` and
+    ``key`` ``(B, K, H/16, W/16)``, unit vectors, and ``fine`` ``(B, F, H/4, W/4)``."""
+
+    context: Tensor
+    query: Tensor
+    key: Tensor
+    fine: Tensor
+
+    def cut(self, place: Place) -> Looked:
+        """A window of it."""
+        return Looked(*(place.cut(maps, s) for maps, s in zip(self, (8, 16, 16, 4), strict=True)))
 
 
 class MaskEvidence(nn.Module):
@@ -50,11 +68,32 @@ class MaskEvidence(nn.Module):
     def forward(
         self, detail: Tensor, embedding: Tensor, given: Tensor, memory: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        """`look` and `judge`: what to propagate, and where not to."""
+        return self.judge(self.look(detail, embedding), given, memory)
+
+    def look(self, detail: Tensor, embedding: Tensor) -> Looked:
+        """What is the same for all objects.
+
+        ``detail`` ``(B, D, H/2, W/2)``, of the guidance; ``embedding`` ``(B, C, H/8, W/8)``.
+        """
+        pooled = F.avg_pool2d(embedding, 2)
+        # The projection of cells of 2x2 pixels is a convolution with stride 2, which need not shuffle.
+        weight = self.shared_fine.weight
+        weight = weight.reshape(len(weight), -1, 2, 2)
+        return Looked(
+            self.shared(embedding),
+            F.normalize(self.query(pooled), dim=1),
+            F.normalize(self.key(pooled), dim=1),
+            F.conv2d(detail, weight, self.shared_fine.bias, stride=2),
+        )
+
+    def judge(
+        self, looked: Looked, given: Tensor, memory: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What to propagate, and where not to.
 
         Args:
-            detail: ``(B, D, H/2, W/2)``, of the guidance.
-            embedding: ``(B, C, H/8, W/8)``.
+            looked: of the image.
             given: log-odds ``(B, N, H, W)``.
             memory: shares ``(B, N, H/4, W/4)`` in 0..1 that other frames of the video vote for, if any.
 
@@ -64,18 +103,18 @@ class MaskEvidence(nn.Module):
         b, n = given.shape[:2]
         half = F.avg_pool2d(given.sigmoid(), 2).mul(2).sub(1).flatten(0, 1)[:, None]  # -1..1
         quarter = F.avg_pool2d(half, 2)
-        votes = self.votes(embedding, F.avg_pool2d(quarter, 4).unflatten(0, (b, n))[:, :, 0])
+        votes = self.votes(looked, F.avg_pool2d(quarter, 4).unflatten(0, (b, n))[:, :, 0])
         if memory is None:
             seen = torch.zeros_like(quarter)
         else:
             seen = memory.flatten(0, 1)[:, None] * 2 - 1
         cells = F.pixel_unshuffle(torch.cat((quarter, seen), 1), 2)
         own = self.own(torch.cat((cells, votes.flatten(0, 1)[:, None]), 1))
-        x = F.relu(self.shared(embedding).repeat_interleave(n, 0) + own)
+        x = F.relu(looked.context.repeat_interleave(n, 0) + own)
         x = x + F.relu(self.near(x))
         x = x + F.relu(self.far(x))
         y = self.own_fine(torch.cat((F.pixel_unshuffle(half, 2), seen), 1))
-        y = y + self.shared_fine(F.pixel_unshuffle(detail, 2)).repeat_interleave(n, 0)
+        y = y + looked.fine.repeat_interleave(n, 0)
         y = F.relu(y + F.pixel_shuffle(self.up(x), 2))
         y = y + F.relu(self.mix(y))
         change, rest = self.out(y).split((4, 8), 1)
@@ -84,13 +123,11 @@ class MaskEvidence(nn.Module):
         change, trust, hold = all_three.unflatten(0, (b, n)).unbind(2)
         return change + trust * given, hold
 
-    def votes(self, embedding: Tensor, labels: Tensor) -> Tensor:
+    def votes(self, looked: Looked, labels: Tensor) -> Tensor:
         """Labels at stride 16, ``(B, N, H/16, W/16)``, as the look-alikes of each place have them:
         ``(B, N, H/8, W/8)``."""
         b, n, h, w = labels.shape
-        pooled = F.avg_pool2d(embedding, 2)
-        query = F.normalize(self.query(pooled), dim=1).flatten(2)
-        key = F.normalize(self.key(pooled), dim=1).flatten(2)
+        query, key = looked.query.flatten(2), looked.key.flatten(2)
         weight = (self.log_scale.exp() * query.transpose(1, 2) @ key).softmax(2)
         votes = (weight @ labels.flatten(2).transpose(1, 2)).transpose(1, 2).view(b, n, h, w)
         return F.interpolate(votes, scale_factor=2, mode="bilinear", align_corners=False)

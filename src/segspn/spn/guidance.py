@@ -54,7 +54,7 @@ class LightGuidance(nn.Module):
     def gates(self, detail: Tensor) -> Tensor:
         """The gates of :meth:`detail`."""
         # Planes first: shuffling the pixels of interleaved channels takes twice as long.
-        half = self.out(detail.contiguous()).sigmoid()
+        half = self.out(detail.contiguous()).sigmoid_()
         return F.pixel_shuffle(half, 2).unflatten(1, (4, 3))
 
     def forward(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segspn.backbone import EfficientNetLite0, Frame, Place, pad
 from segspn.backbone.precision import Lower
 from segspn.foreground import ParentNet, embed
-from segspn.spn.evidence import MaskEvidence
+from segspn.spn.evidence import Looked, MaskEvidence
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
 from segspn.weights import load_weights
@@ -103,6 +103,9 @@ class SpnRefiner(nn.Module):
         load_weights(judge, evidence)
         load_weights(applied, propagation)
         refiner = cls(gates, applied, backbone, parent, judge).eval().requires_grad_(False)
+        # The order of the backbone's features; what has few channels is faster as planes.
+        for wide in (gates.near, gates.mix):
+            wide.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return refiner.to(device)
 
     @torch.inference_mode()
@@ -128,37 +131,41 @@ class SpnRefiner(nn.Module):
     ) -> None:
         """Write each object's scores into ``out`` ``(N, Hp, Wp)``, where it is to be seen and around."""
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
-        places = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
-        seen = [place for place in places if place is not None]
+        boxes = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
+        rooms = [None if box is None else box.grown(out.shape[-2:]) for box in boxes]
+        seen = [room for room in rooms if room is not None]
         if not seen:
             return
-        whole = Place.joined(seen)
+        whole = Place.joined(seen).grown(out.shape[-2:])
         # Guidance is the same for all objects: once for all, unless they are few and far apart.
-        apart = sum(place.area for place in seen) < whole.area
+        apart = sum(room.area for room in seen) < whole.area
         shared = None if apart else self._guide(frame, whole)
-        embedding = embed(frame, self.backbone, self.parent)
-        for k, place in enumerate(places):
-            if place is None:
+        for k, (box, room) in enumerate(zip(boxes, rooms, strict=True)):
+            if box is None or room is None:
                 continue
             if shared is None:
-                detail, gates = self._guide(frame, place)
+                looked, gates = self._guide(frame, room)
             else:
-                inner = place.within(whole)
-                detail, gates = inner.cut(shared[0], 2), inner.cut(shared[1])
-            voted = None if memory is None else place.cut(memory[None, k : k + 1], 4)
-            given = self.propagation.values(place.cut(scores[None, k : k + 1], stride), place.size)
+                inner = room.within(whole)
+                looked, gates = shared[0].cut(inner), inner.cut(shared[1])
+            voted = None if memory is None else room.cut(memory[None, k : k + 1], 4)
+            given = self.propagation.values(room.cut(scores[None, k : k + 1], stride), room.size)
             with self.lower():
-                judged, hold = self.evidence(detail, place.cut(embedding, 8), given, voted)
+                judged, hold = self.evidence.judge(looked, given, voted)
             logits = self.propagation(judged.float(), gates, hold.float())
-            torch.sigmoid(logits[0, 0], out=place.cut(out)[k])
+            torch.sigmoid(box.within(room).cut(logits[0, 0]), out=box.cut(out)[k])
 
-    def _guide(self, frame: Frame, place: Place) -> tuple[Tensor, Tensor]:
-        """What guidance makes of a place: detail ``(1, D, h / 2, w / 2)``, gates ``(1, 4, 3, h, w)``."""
-        assert self.backbone is not None and isinstance(self.guidance, LightGuidance)
+    def _guide(self, frame: Frame, place: Place) -> tuple[Looked, Tensor]:
+        """What is the same for all objects of a place: the look of the evidence net, and gates
+        ``(1, 4, 3, h, w)``."""
+        assert self.backbone is not None and self.parent is not None and self.evidence is not None
+        assert isinstance(self.guidance, LightGuidance)
         features = {s: place.cut(f, s) for s, f in frame.features(self.backbone).items()}
+        embedding = embed(frame, self.backbone, self.parent)
         with self.lower():
             detail = self.guidance.detail(place.cut(frame.image), features)
-            return detail, self.guidance.gates(detail).float()
+            looked = self.evidence.look(detail, place.cut(embedding, 8))
+            return looked, self.guidance.gates(detail).float()
 
     @torch.inference_mode()
     def refine_full(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:
