@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segspn.backbone.place import Place
 from segspn.foreground.parent import SUB
+from segspn.heap import apart
 
 CELLS = SUB * SUB
 CELL = 8  # pixels of a cell's side
@@ -171,10 +172,10 @@ class Learner:
         good = (self.first.error(learning) <= self._limit)[..., None, None]
         before = self.first if self.running is None else self.running
         self.running = Moments(
-            torch.where(good, running.inputs, before.inputs),
-            torch.where(good, running.targets, before.targets),
+            apart(torch.where(good, running.inputs, before.inputs)),
+            apart(torch.where(good, running.targets, before.targets)),
         )
-        self._learning = torch.where(good, learning, self._learning)
+        self._learning = apart(torch.where(good, learning, self._learning))
 
     def arrange(self, order: Sequence[int | None]) -> None:
         """The objects from now on, each by its position so far; `begin` follows where one is None."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.foreground.parent import SUB
+from segspn.heap import apart
 
 # Rows of cells matched at once: a block of similarities stays in the cache.
 _BLOCK_ROWS = 2
@@ -71,9 +72,8 @@ class _Entry:
 def _entry(keys: Tensor, shares: Tensor, index: int, annotated: bool) -> _Entry:
     values = F.pixel_unshuffle(shares[None], SUB)[0]
     values = torch.cat((values, torch.ones_like(values[:1])))
-    return _Entry(
-        keys.permute(1, 2, 0).contiguous(), values.permute(1, 2, 0).contiguous(), annotated, index
-    )
+    cells = [apart(maps.permute(1, 2, 0).contiguous()) for maps in (keys, values)]
+    return _Entry(cells[0], cells[1], annotated, index)
 
 
 class Memory:

@@ -17,6 +17,7 @@ from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
 from segspn.foreground.model import embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
+from segspn.heap import apart
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
 from segspn.instance.learner import (
     CELL,
@@ -171,7 +172,7 @@ class HeadInstances(InstanceStage):
         if self._sure is not None:
             found = moments_near(self._inputs(frame), shares[None], self._sure, self._places)
             self.learner.update(found)
-        self.last, self._sure, self._grey = shares, None, grey(frame)
+        self.last, self._sure, self._grey = apart(shares), None, grey(frame)
 
     def _inputs(self, frame: Frame) -> Tensor:
         """The classifier's inputs of a frame, computed once per frame."""

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from segspn.errors import InputError
+from segspn.heap import array_apart, give_back, keep_free_memory
 from segspn.presets import preset_of
 from segspn.prompts import Answer, Look, Prompts
 from segspn.session.files import read_state, write_state
 from segspn.session.frames import Kept, State
-from segspn.session.heap import give_back, keep_free_memory
 from segspn.session.marks import read_marks
 from segspn.session.stages import Result, Stages, StagesInOrder, as_it_is, timed
 
@@ -185,7 +185,8 @@ class Session(StagesInOrder):
         else:
             result = self._nothing(pixels, timings)
         found = frozenset(self._ids)
-        self._kept.append(Kept(self._index, pixels.copy(), result.labels.copy(), before, found))
+        kept = (array_apart(pixels), array_apart(result.labels))
+        self._kept.append(Kept(self._index, *kept, before, found))
         self._index += 1
         if "fit" in timings or self._index % TIDY == 0:
             give_back()

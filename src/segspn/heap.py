@@ -2,14 +2,19 @@
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
 back at once and ask for it again, page by page, in the next frame: a sixteenth of its time. So what
-is free at the heap's top stays, and every ten frames all that is free anywhere is given back, since
-frames, crops and objects of ever other sizes leave the heap full of holes.
+is free at the heap's top stays, and every ten frames all that is free anywhere is given back. What is
+kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
+
+import numpy as np
+import torch
+from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_FREE = 256 << 20
@@ -37,3 +42,20 @@ def give_back() -> None:
     """Return to the system what is free, where the C library can."""
     if _library is not None:
         _library.malloc_trim(0)
+
+
+def apart(tensor: Tensor) -> Tensor:
+    """A copy in memory of its own, outside the heap; the tensor itself where there is no need."""
+    if _library is None or tensor.device.type != "cpu":
+        return tensor
+    return torch.from_numpy(array_apart(tensor.numpy()))
+
+
+def array_apart(array: np.ndarray) -> np.ndarray:
+    """The same of an array, but always a copy."""
+    if _library is None or not array.size:
+        return array.copy()
+    memory = mmap.mmap(-1, array.nbytes, access=mmap.ACCESS_COPY)
+    out = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    out[...] = array
+    return out

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from segspn.session import heap
+from segspn import heap
 
 
 def resident() -> int:
@@ -38,7 +38,21 @@ def test_what_a_frame_frees_is_there_for_the_next() -> None:
     assert min(faults[1:]) < 2000
 
 
+def test_a_copy_apart_is_a_copy() -> None:
+    array = np.arange(12, dtype=np.int32).reshape(3, 4)
+    tensor = torch.from_numpy(array).T
+    held, same = heap.apart(tensor), heap.array_apart(array)
+    assert torch.equal(held, tensor) and np.array_equal(same, array) and same.dtype == np.int32
+    same[0, 0] = held[0, 0] = 7  # both can be written to
+    assert array[0, 0] == 0
+    assert heap.array_apart(array[:0]).shape == (0, 4)
+
+
 def test_where_the_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heap, "_library", None)
     heap.keep_free_memory()
     heap.give_back()
+    tensor, array = torch.ones(2), np.ones(2)
+    assert heap.apart(tensor) is tensor
+    same = heap.array_apart(array)
+    assert np.array_equal(same, array) and same is not array
