@@ -77,7 +77,7 @@ def test_every_option_reaches_the_job(fake, cli, tmp_path):
     code, _, err = cli(
         "segment", frames, "-m", mask, "-o", "out", "--save", "labels,scores", "--panel",
         "--start", 1, "--end", 11, "--stride", 2, "--mask-frame", 5, "--max-side", 48,
-        "--resize-mask", "--preset", "quality", "--device", "cpu",
+        "--resize-mask", "--preset", "quality", "--device", "cpu", "--correct", f"9={mask}",
     )  # fmt: skip
     assert (code, err) == (0, "")
     stems = ["00001", "00003", "00005", "00007", "00009"]
@@ -88,7 +88,7 @@ def test_every_option_reaches_the_job(fake, cli, tmp_path):
         + ["clip_sheet.png"]
     )
     report = Path("out/run.json").read_text()
-    assert '"quality"' in report and '"--max-side": 48' in report
+    assert '"quality"' in report and '"--max-side": 48' in report and '"--correct 9 content"' in report
 
 
 # Bad input
@@ -311,6 +311,9 @@ def test_unknown_things_to_save(fake, refused, tmp_path, save):
         (("--start", "12"), "has 12 frames"),
         (("--start", "4", "--end", "4"), "selects none"),
         (("--mask-frame", "12"), "choose --mask-frame from 0 to 11"),
+        (("--correct", "12=mask.png"), "choose --correct from 0 to 11"),
+        (("--correct", "mask.png"), "as in 40=mask.png"),
+        (("--correct", "3=a.png", "--correct", "3=b.png"), "frame 3 has a mask already"),
         (("--max-side", "5"), "--max-side 5 is too small"),
     ],
 )

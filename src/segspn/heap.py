@@ -46,7 +46,7 @@ def give_back() -> None:
 
 def apart(tensor: Tensor) -> Tensor:
     """A copy in memory of its own, outside the heap; the tensor itself where there is no need."""
-    if _library is None or tensor.device.type != "cpu":
+    if _library is None or tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor
     return torch.from_numpy(array_apart(tensor.numpy()))
 

@@ -5,8 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segspn.backbone import Place
-from segspn.instance.learner import Learner, LearnerConfig, describe, moments, moments_near, solve
+from segspn.instance.learner import (
+    Learner,
+    LearnerConfig,
+    Moments,
+    classify,
+    describe,
+    hard_moments,
+    moments,
+    moments_of_frame,
+    solve,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 H, W = 8, 10
@@ -40,18 +49,46 @@ def test_it_is_the_weighted_least_squares_solution() -> None:
     assert torch.allclose(found, wanted, atol=1e-3)
 
 
-def test_moments_near_objects_are_those_of_the_frame() -> None:
-    """Also of an object whose mask goes beyond its place, and of one that is nowhere."""
+def test_moments_of_a_frame_are_those_of_cells_that_stand_for_others() -> None:
+    """Where neighbours are the same nothing is lost; also of an object that is nowhere."""
     generator = torch.Generator().manual_seed(1)
-    inputs = describe(torch.randn(1, 6, 16, 20, generator=generator))
+
+    def pairs(*size: int) -> Tensor:
+        return torch.rand(1, *size, 16, 10, generator=generator).repeat_interleave(2, -1)
+
+    embedding = 2 * pairs(6) - 1
+    inputs = torch.cat((embedding, torch.ones(1, 1, 16, 20)), 1).flatten(2).transpose(1, 2)
     shares = torch.zeros(1, 3, 32, 40)
-    shares[0, 0, 8:14, 10:20], shares[0, 1, 20:30, 2:38] = 1, 0.8
-    certainty = torch.ones(1, 3, 16, 20)
-    certainty[0, 0, 4:8, 4:12] = torch.rand(4, 8, generator=generator)
-    places = [Place(32, 32, 96, 128), Place(64, 64, 128, 96), Place(0, 0, 128, 160)]
-    found, wanted = moments_near(inputs, shares, certainty, places), moments(inputs, shares, certainty)
-    assert torch.allclose(found.inputs, wanted.inputs, atol=1e-5)
-    assert torch.allclose(found.targets, wanted.targets, atol=1e-5)
+    shares[0, 0, 8:14, 12:20], shares[0, 1, 20:30, 4:36] = 1, 0.8
+    certainty, scores = pairs(3), 3 * pairs(3, 4) - 1.5
+    for told in ((), (certainty,), (certainty, scores)):
+        found, wanted = moments_of_frame(inputs, shares, *told), moments(inputs, shares, *told)
+        assert torch.allclose(found.inputs[:, 2], wanted.inputs[:, 2], atol=1e-5)
+        assert torch.allclose(found.targets[:, 2], wanted.targets[:, 2], atol=1e-5)
+        # A pair that lies half in the object's surroundings is counted once and a half.
+        assert torch.allclose(found.inputs, wanted.inputs, atol=0.05)
+        assert torch.allclose(found.targets, wanted.targets, atol=0.05)
+
+
+def test_what_is_easy_counts_little() -> None:
+    """A few cells that look like the object: a plain fit gives them up for all that is easy."""
+    generator = torch.Generator().manual_seed(2)
+    embedding = torch.randn(1, 2, 16, 20, generator=generator) * 0.1
+    shares = torch.zeros(1, 1, 32, 40)
+    shares[..., 8:16, 8:16] = 1
+    embedding[:, 0, 4:8, 4:8] += 1.0
+    embedding[:, 0, 12:14, 14:16] += 0.8  # alike, and not the object
+    embedding[:, 0, :3] -= 8.0  # far beyond what was asked for
+    inputs = describe(embedding)
+
+    def make(classifier: Tensor | None) -> Moments:
+        scores = None if classifier is None else classify(inputs, classifier, (16, 20))
+        return moments(inputs, shares, None, scores)
+
+    def right(found: Moments) -> float:
+        return agreement(classify(inputs, solve(found, 0.01), (16, 20)), shares)
+
+    assert right(hard_moments(make, 0.01)) > right(make(None)) + 0.02
 
 
 def test_error_is_the_mean_squared_error() -> None:

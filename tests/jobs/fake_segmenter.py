@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,11 +52,22 @@ class FakeSession:
         self.ids: tuple[int, ...] = ()
         self.scores = np.zeros((0, 0, 0), np.float32)
 
-    def begin(self, frame: np.ndarray, labels: np.ndarray) -> Result:
+    def begin(
+        self,
+        frame: np.ndarray,
+        labels: np.ndarray,
+        others: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    ) -> Result:
         assert frame.shape[:2] == labels.shape and frame.dtype == np.uint8
-        self.ids = tuple(int(i) for i in np.unique(labels) if i)
+        known = [labels, *(mask for _, mask in others)]
+        self.ids = tuple(sorted({int(i) for mask in known for i in np.unique(mask) if i}))
         self.scores = np.stack([labels == i for i in self.ids]).astype(np.float32)
         return self._result(labels.astype(np.int32), {"fit": 0.5})
+
+    def annotate(self, frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """As of a frame just stepped to."""
+        self.scores = np.stack([labels == i for i in self.ids]).astype(np.float32)
+        return labels.astype(np.int32)
 
     def step(self, frame: np.ndarray) -> Result:
         time.sleep(self.delay)

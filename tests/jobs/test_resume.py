@@ -148,7 +148,7 @@ def stop_after(monkeypatch, frames):
 
 
 def test_ctrl_c_before_the_first_frame_leaves_nothing(clip, tmp_path, monkeypatch):
-    def begin(self, frame, labels):
+    def begin(self, frame, labels, others=()):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("fake_segmenter.FakeSession.begin", begin)
@@ -198,6 +198,14 @@ def test_resume_with_another_argument_names_it(clip, tmp_path, monkeypatch, othe
     with pytest.raises(InputError, match=f"begun with {told}.* --overwrite"):
         run(clip, tmp_path / "out", resume=True, **other)
     assert contents(tmp_path / "out") == before
+
+
+def test_resume_with_another_correction_names_it(clip, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 5)
+    with pytest.raises(Interrupted):
+        run(clip, tmp_path / "out")
+    with pytest.raises(InputError, match="begun with another --correct 30 content"):
+        run(clip, tmp_path / "out", resume=True, corrections={30: clip[1]})
 
 
 def test_resume_with_another_mask_names_it(clip, tmp_path, monkeypatch):

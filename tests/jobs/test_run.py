@@ -12,7 +12,7 @@ from segspn.errors import InputError
 from segspn.jobs import SAVEABLE, default_out, segment_video
 from segspn.jobs.layout import video_name
 from segspn.tracks import decode_rle
-from segspn.video import open_source, read_labels, read_score_map
+from segspn.video import open_source, read_labels, read_score_map, write_labels
 
 
 @pytest.fixture
@@ -70,6 +70,43 @@ def test_mask_frame_counts_in_the_source_and_must_be_selected(clip):
     assert open_source(clip[2] / "clip.mp4").fps == 8
     with pytest.raises(InputError, match="frame 7 .* choose --mask-frame from 2 to 11 in steps"):
         run(clip, start=2, stride=3, mask_frame=7, overwrite=True)
+
+
+def correction(path, object_id=2):
+    labels = np.zeros(SIZE, np.int32)
+    labels[10:30, 20:50] = object_id
+    write_labels(path, labels)
+    return labels
+
+
+def test_corrections_are_kept_and_followed_from_both_ways(clip, tmp_path):
+    labels = correction(tmp_path / "more.png", object_id=9)
+    again = correction(tmp_path / "again.png")
+    given = {8: tmp_path / "more.png", 2: tmp_path / "again.png"}
+    summary = run(clip, mask_frame=5, corrections=given, save=["labels"])
+    assert summary.ids == (2, 7, 9)
+    assert np.array_equal(read_labels(summary.labels / "00008.png"), labels)
+    assert np.array_equal(read_labels(summary.labels / "00002.png"), again)
+    assert np.array_equal(read_labels(summary.labels / "00005.png"), mask_labels())
+    session = FakeSegmenter().session()
+    frames = open_source(clip[0]).read(5)
+    session.begin(next(frames), mask_labels(), [(labels, labels)])
+    for index, frame in enumerate(frames, start=6):
+        wanted = session.step(frame).labels
+        if index == 8:
+            wanted = session.annotate(frame, labels)
+        assert np.array_equal(read_labels(summary.labels / f"{index:05d}.png"), wanted)
+
+
+def test_corrections_of_frames_that_are_not_there(clip, tmp_path):
+    correction(tmp_path / "more.png")
+    with pytest.raises(InputError, match="frame 12 .* choose --correct from 0 to 11"):
+        run(clip, corrections={12: tmp_path / "more.png"})
+    with pytest.raises(InputError, match="one mask of each frame"):
+        run(clip, mask_frame=3, corrections={3: tmp_path / "more.png"})
+    with pytest.raises(InputError, match="none.png"):
+        run(clip, corrections={3: tmp_path / "none.png"})
+    assert not clip[2].exists()
 
 
 def test_every_kind_of_output(clip):

@@ -120,7 +120,7 @@ def _write(
         labels = colours[project.labels(index)]
         scores = project.scores(index, wants_scores)
         result = _Exported(labels, scores, ids)
-        files.write(source.names[index - frames.start], picture, result, annotated=False)
+        files.write(source.names[index - frames.start], picture, result, None)
         advance()
     video = layout.overlay if "overlay" in save else None
     rle = layout.rle if "rle" in save else None

@@ -53,6 +53,15 @@ def segment(
             rich_help_panel=FRAMES,
         ),
     ] = None,
+    correct: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Mask of another frame, as N=FILE, known from the start: where an earlier run went "
+            "wrong, or where an object comes in. May be given again and again.",
+            metavar="N=FILE",
+            rich_help_panel=FRAMES,
+        ),
+    ] = None,
     start: Start = 0,
     end: End = None,
     stride: Stride = 1,
@@ -76,6 +85,7 @@ def segment(
         preset=preset,
         device=device.value,
         mask_frame=mask_frame,
+        corrections=_corrections(correct or []),
         start=start,
         end=end,
         stride=stride,
@@ -89,6 +99,19 @@ def segment(
     )
     if not quiet:
         print(summary.told())
+
+
+def _corrections(given: list[str]) -> dict[int, Path]:
+    """``N=FILE`` -> number and path."""
+    found: dict[int, Path] = {}
+    for each in given:
+        number, _, path = each.partition("=")
+        if not number.isdigit() or not path:
+            raise InputError(f"--correct {each}: say which frame the mask is of, as in 40=mask.png")
+        if int(number) in found:
+            raise InputError(f"--correct {each}: frame {number} has a mask already")
+        found[int(number)] = Path(path)
+    return found
 
 
 def refine(

@@ -62,13 +62,21 @@ def clues(
     what = F.pixel_unshuffle((foreground / 4).clamp(-2, 2), SUB)[:, None].expand(-1, n, -1, -1, -1)
     last = cells(2 * previous - 1)
     coarse = F.avg_pool2d(previous, SUB)
-    near = [F.avg_pool2d(coarse, 2 * r + 1, 1, r, count_include_pad=False)[:, :, None] for r in (3, 9)]
+    near = [_mean_around(coarse, radius)[:, :, None] for radius in (3, 9)]
     both = cells(others.clamp(max=1))
     rivals = [
         highest_other(maps, least)
         for maps, least in zip((*odds, learning), (_LEAST_ODDS, _LEAST_ODDS, -1.0), strict=True)
     ]
     return torch.cat((*odds, steady, learning, last, what, both, *rivals, match, *near), 2)
+
+
+def _mean_around(maps: Tensor, radius: int) -> Tensor:
+    """Mean of the square of ``radius`` cells around each cell, as far as the maps go; first along the
+    rows, then along the columns, which is the same in a tenth of the time."""
+    for size, pad in (((1, 2 * radius + 1), (0, radius)), ((2 * radius + 1, 1), (radius, 0))):
+        maps = F.avg_pool2d(maps, size, 1, pad, count_include_pad=False)
+    return maps
 
 
 def highest_other(maps: Tensor, least: float, dim: int = 1) -> Tensor:

@@ -24,9 +24,10 @@ from segspn.instance.learner import (
     Learner,
     LearnerConfig,
     Moments,
+    classify,
     describe,
-    moments,
-    moments_near,
+    hard_moments,
+    moments_of_frame,
 )
 from segspn.instance.memory import Memory, MemoryConfig, Votes
 from segspn.instance.motion import carry, flow, grey
@@ -88,10 +89,9 @@ class HeadInstances(InstanceStage):
         self.last, self._sure = shares[len(samples.shots) - 1], None
         self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
         newest = samples.shots[-1].known
-        self.learner.begin(
-            known_moments(describe(embeddings), shares, samples.known()),
-            [i in newest for i in samples.ids],
-        )
+        make = partial(known_moments, describe(embeddings), shares, samples.known())
+        found = hard_moments(make, self.config.learner.ridge)
+        self.learner.begin(found, [i in newest for i in samples.ids])
         if on_step is not None:
             on_step(tuple(range(len(samples.ids))), 1)
 
@@ -157,11 +157,15 @@ class HeadInstances(InstanceStage):
             decoded = place.within(room).cut(decoded, _FINE).float()
             said = place.cut(votes.shares[2, :, one], _FINE)
             scores = place.cut(learning[:, one], CELL)
-            place.cut(logits[:, one], _FINE)[:] = fuse(decoded, said, scores)
+            place.cut(logits[:, one], _FINE)[:] = self.log_odds(decoded, said, scores)
         logits = compete(rivals.settle(logits[0])[None])
         self._sure = certainty(logits)
-        self._places = places
+        self._scores = learning
         return logits[0].sigmoid()
+
+    def log_odds(self, decoded: Tensor, shares: Tensor, learning: Tensor) -> Tensor:
+        """What decoder, memory and classifier say together; see `fuse`."""
+        return fuse(decoded, shares, learning)
 
     def votes(self, frame: Frame) -> Tensor | None:
         return self._votes
@@ -170,8 +174,8 @@ class HeadInstances(InstanceStage):
         keys = matching_keys(frame, self.backbone, self.parent)
         self.memory.add(keys, shares, index, annotated=False)
         if self._sure is not None:
-            found = moments_near(self._inputs(frame), shares[None], self._sure, self._places)
-            self.learner.update(found)
+            inputs = self._inputs(frame)
+            self.learner.update(moments_of_frame(inputs, shares[None], self._sure, self._scores))
         self.last, self._sure, self._grey = apart(shares), None, grey(frame)
 
     def _inputs(self, frame: Frame) -> Tensor:
@@ -211,16 +215,19 @@ def certainty(logits: Tensor) -> Tensor:
     return F.avg_pool2d((logits.sigmoid() - 0.5).abs().mul(2), SUB)
 
 
-def known_moments(inputs: Tensor, shares: Tensor, known: Tensor) -> Moments:
+def known_moments(inputs: Tensor, shares: Tensor, known: Tensor, classifier: Tensor | None) -> Moments:
     """Moments of annotated frames and their copies, ``(1, N, ...)``.
 
     ``inputs`` ``(M, h w, D)``; ``shares`` ``(M, N, 2h, 2w)``; ``known``: bool ``(M, N)``, whether copy m
-    tells the truth of object n.
+    tells the truth of object n; ``classifier``: what is easy for it counts little.
     """
     weight = known.to(shares) / known.sum(0).clamp(min=1)
+    size = [n // SUB for n in shares.shape[-2:]]
     total: Moments | None = None
     for m in range(len(inputs)):  # one at a time: copies of large frames need not be held at once
-        found = moments(inputs[m : m + 1], shares[m : m + 1])
+        one = slice(m, m + 1)
+        scores = None if classifier is None else classify(inputs[one], classifier, size)
+        found = moments_of_frame(inputs[one], shares[one], None, scores)
         found = found.times(weight[m][None, :, None, None])
         total = found if total is None else total.plus(found)
     assert total is not None

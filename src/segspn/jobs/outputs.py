@@ -88,10 +88,10 @@ class FrameFiles:
     """Writes the files of one frame after another.
 
     ``save`` what is wanted (``SAVEABLE``); ``panel`` the six-picture figure too, with the labels
-    that a merge at ``threshold`` gives before the filter; ``annotation`` the labels of the annotated
-    frame, if there is one; ``stage_folders`` those of ``STAGE_FOLDERS`` that results can fill. Label
-    maps are always written, since the overlay is drawn from them: where nobody asked for them they
-    lie among the run's own files.
+    that a merge at ``threshold`` gives before the filter; ``annotation`` the labels of the first
+    annotated frame, if there is one; ``stage_folders`` those of ``STAGE_FOLDERS`` that results can
+    fill. Label maps are always written, since the overlay is drawn from them: where nobody asked for
+    them they lie among the run's own files.
     """
 
     def __init__(
@@ -126,14 +126,16 @@ class FrameFiles:
             folders += [layout.stage(kind) for kind in self._stage_folders]
         return folders
 
-    def write(self, name: str, frame: np.ndarray, result: FrameResult, annotated: bool) -> None:
-        """Write everything of one frame; ``annotated`` is that of the mask, kept as it was given.
+    def write(
+        self, name: str, frame: np.ndarray, result: FrameResult, annotation: np.ndarray | None
+    ) -> None:
+        """Write everything of one frame.
 
-        ``frame`` uint8 (H, W, 3) at full size; ``result`` at the working size.
+        ``frame`` uint8 (H, W, 3) at full size; ``result`` at the working size; ``annotation`` the
+        frame's labels int32 (H, W) at full size if they were given: they are kept as they are.
         """
-        if annotated and self._annotation is not None:
-            labels = self._annotation
-        else:
+        labels = annotation
+        if labels is None:
             labels = self._scale.enlarge_labels(result.labels, result.scores, result.ids)
         if "scores" in self._save:
             self._write_scores(self._layout.scores, name, result.scores, result.ids)

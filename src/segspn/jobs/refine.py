@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,7 +227,7 @@ class _Refining:
         self.first_labels, self.segmenter = annotation, segmenter
         self.craf, self.foreground = craf, foreground
         self.sweeps: Sequence[range] = (range(len(source)),)
-        self.annotation = None if given is None else (0, given.labels)
+        self.annotations: Mapping[int, np.ndarray] = {} if given is None else {0: given.labels}
         self.facts: dict[str, Any] = {"masks": tracks.kind, "notes": notes}
         self.arguments: dict[str, Any] = {
             "--craf": craf,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,8 +61,8 @@ class Work(Protocol):
         source, scale: the frames, and the size to work at.
         ids: the objects, ascending.
         sweeps: indices of the frames in the order they are done; each frame is in one of them.
-        annotation: index of the annotated frame and its labels int32 (H, W) at full size, which are
-            kept as they are; None if there is no such frame.
+        annotations: of each annotated frame, by its index, the labels int32 (H, W) at full size,
+            which are kept as they are; the first one is that of the figure.
         stage_folders: of `STAGE_FOLDERS`, those that its results can fill.
         threshold: least score of a labelled pixel.
         arguments: what its results depend on beside the frames, plain JSON values by name.
@@ -74,7 +74,7 @@ class Work(Protocol):
     scale: Scale
     ids: tuple[int, ...]
     sweeps: Sequence[range]
-    annotation: tuple[int, np.ndarray] | None
+    annotations: Mapping[int, np.ndarray]
     stage_folders: tuple[str, ...]
     threshold: float
     arguments: dict[str, Any]
@@ -128,9 +128,15 @@ def run_video(
             require_same(layout.out, found.arguments, arguments)
             checkpoint = found
     resumed_at = checkpoint.done
-    labels = None if work.annotation is None else work.annotation[1]
     files = FrameFiles(
-        layout, save, panel, work.ids, labels, work.scale, work.threshold, work.stage_folders
+        layout,
+        save,
+        panel,
+        work.ids,
+        next(iter(work.annotations.values()), None),
+        work.scale,
+        work.threshold,
+        work.stage_folders,
     )
     run = _Run(work, files, layout, checkpoint, overwrite)
     try:
@@ -162,7 +168,6 @@ class _Run:
     ) -> None:
         self._work = work
         self._source = work.source
-        self._key = None if work.annotation is None else work.annotation[0]
         self._files = files
         self._layout = layout
         self._checkpoint = checkpoint
@@ -250,7 +255,8 @@ class _Run:
             raise
 
     def _finish(self, index: int, frame: np.ndarray, result: FrameResult, clock: float) -> None:
-        self._files.write(self._source.names[index], frame, result, index == self._key)
+        annotation = self._work.annotations.get(index)
+        self._files.write(self._source.names[index], frame, result, annotation)
         timings = {**result.timings, "frame": time.perf_counter() - clock}
         for stage, seconds in timings.items():
             self._checkpoint.timings.setdefault(stage, []).append(round(seconds, 6))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def segment_video(
     preset: str | Preset = "default",
     device: str = "auto",
     mask_frame: int | None = None,
+    corrections: Mapping[int, str | Path] | None = None,
     start: int = 0,
     end: int | None = None,
     stride: int = 1,
@@ -43,10 +44,11 @@ def segment_video(
     panel: bool = False,
     progress: bool = True,
 ) -> RunSummary:
-    """Segment the objects of one annotated frame in every frame of a video.
+    """Segment the objects of one annotated frame, or of several, in every frame of a video.
 
     From the annotated frame the objects are followed to the last frame and, if it is not the first
-    one, by a second session to the first. Files are written as their frame is done (`Layout` says
+    one, by a second session to the first. ``corrections`` are further annotated frames: they are known
+    from the start. Files are written as their frame is done (`Layout` says
     where); the overlay video, the contact sheet and ``run.json`` follow at the end.
 
     Args:
@@ -55,6 +57,8 @@ def segment_video(
         out: folder for the results, made if needed.
         segmenter: a ready one to use; otherwise one is made from ``preset`` and ``device``.
         mask_frame: number of the annotated frame in the source; None: the first selected one.
+        corrections: masks of other frames by their numbers in the source, such as those where an
+            earlier run went wrong, or where objects come in that ``mask`` does not have.
         start, end, stride: frames to work on, by number in the source; ``end`` is exclusive.
         max_side: shrink frames to this longest side for the work; results have the full size.
         save: what to leave, names of `SAVEABLE`. The contact sheet is always left.
@@ -71,13 +75,18 @@ def segment_video(
         Interrupted: at Ctrl-C, after the state was saved.
     """
     source = open_source(input, start, end, stride)
-    key = _key_index(source, mask_frame)
-    masks = read_object_masks(mask, source.size, resize_mask)
+    key = _index_of(source, mask_frame, "--mask-frame")
+    paths = {key: Path(mask)}
+    for number, path in sorted((corrections or {}).items()):
+        paths.setdefault(_index_of(source, number, "--correct"), Path(path))
+    if len(paths) < 1 + len(corrections or {}):
+        raise InputError(f"{mask} and a --correct are of one frame: give one mask of each frame")
+    masks = {i: read_object_masks(path, source.size, resize_mask) for i, path in paths.items()}
     scale = Scale(source.size, max_side)
-    working = scale.shrink_masks(masks, mask)
+    working = {i: scale.shrink_masks(masks[i], path) for i, path in paths.items()}
     wanted = require_saveable(save)
     layout = Layout(Path(out), video_name(input))
-    require_layout(layout, overwrite, resume, [input, mask])
+    require_layout(layout, overwrite, resume, [input, *paths.values()])
     if segmenter is None:
         from segspn.pipeline import Segmenter
 
@@ -103,7 +112,7 @@ def segment_video(
 
 
 class _Segmenting:
-    """The `Work` of two sweeps from the annotated frame: to the last one, then to the first."""
+    """The `Work` of two sweeps from the first annotated frame: to the last one, then to the first."""
 
     title = "Segmenting"
     stage_folders: tuple[str, ...] = STAGE_FOLDERS
@@ -112,23 +121,27 @@ class _Segmenting:
         self,
         source: Source,
         key: int,
-        masks: ObjectMasks,
+        masks: Mapping[int, ObjectMasks],
         scale: Scale,
-        labels: np.ndarray,
+        labels: Mapping[int, np.ndarray],
         segmenter: Segmenter,
     ) -> None:
-        """``labels`` are those of ``masks`` at the working size."""
+        """``masks`` by the index of their frame, first that of ``key``, where the sweeps start;
+        ``labels`` are theirs at the working size."""
         self.source, self.scale, self.segmenter = source, scale, segmenter
         self.key, self.labels = key, labels
-        self.ids = masks.ids
+        self.ids = tuple(sorted({i for each in masks.values() for i in each.ids}))
         self.sweeps: Sequence[range] = (range(key, len(source)), range(key - 1, -1, -1))
-        self.annotation: tuple[int, np.ndarray] | None = (key, masks.labels)
+        self.annotations: Mapping[int, np.ndarray] = {i: m.labels for i, m in masks.items()}
         self.threshold: float = segmenter.preset.threshold
         self.facts: dict[str, Any] = {
             "preset": asdict(segmenter.preset),
             "device": str(segmenter.device),
         }
-        self.arguments = {**self.facts, "mask content": mask_identity(masks.labels)}
+        self.arguments = {**self.facts, "mask content": mask_identity(masks[key].labels)}
+        for i, each in masks.items():
+            if i != key:
+                self.arguments[f"--correct {source.numbers[i]} content"] = mask_identity(each.labels)
 
     def begin(self, sweep: int) -> _Following:
         following = _Following(self, None)
@@ -148,11 +161,21 @@ class _Following:
         self._session = session
 
     def step(self, index: int, frame: np.ndarray) -> Result:
-        small = self._work.scale.shrink_frame(frame)
+        work = self._work
+        small = work.scale.shrink_frame(frame)
         if self._session is not None:
-            return self._session.step(small)
-        session = self._work.segmenter.session(keep=1)
-        result = session.begin(small, self._work.labels)
+            result = self._session.step(small)
+            if index in work.labels:
+                labels = self._session.annotate(small, work.labels[index])
+                result = replace(result, labels=labels)
+            return result
+        session = work.segmenter.session(keep=1)
+        others = (
+            (work.scale.shrink_frame(next(work.source.read(other, other + 1))), labels)
+            for other, labels in work.labels.items()
+            if other != index
+        )
+        result = session.begin(small, work.labels[index], others)
         self._session = session
         return result
 
@@ -164,15 +187,15 @@ class _Following:
         """Nothing is open."""
 
 
-def _key_index(source: Source, mask_frame: int | None) -> int:
-    """Index among the selected frames of the annotated one, a source frame number."""
-    if mask_frame is None:
+def _index_of(source: Source, number: int | None, option: str) -> int:
+    """Index among the selected frames of an annotated one, a source frame number; None: the first."""
+    if number is None:
         return 0
     numbers = source.numbers
-    if mask_frame not in numbers:
+    if number not in numbers:
         raise InputError(
-            f"frame {mask_frame} of {source.spec}, which the mask belongs to, is not selected: "
-            f"choose --mask-frame from {numbers[0]} to {numbers[-1]}"
+            f"frame {number} of {source.spec}, which the mask belongs to, is not selected: "
+            f"choose {option} from {numbers[0]} to {numbers[-1]}"
             + (f" in steps of {numbers.step}" if numbers.step > 1 else "")
         )
-    return numbers.index(mask_frame)
+    return numbers.index(number)

@@ -197,15 +197,22 @@ class Session(StagesInOrder):
         for frame in frames:
             yield self.step(frame)
 
-    def begin(self, frame: np.ndarray, labels: np.ndarray) -> Result:
+    def begin(
+        self,
+        frame: np.ndarray,
+        labels: np.ndarray,
+        others: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    ) -> Result:
         """`annotate` the first frame and learn at once; returns the annotation as a Result.
 
-        For whole videos: ``timings["fit"]`` is what learning took. Raises ValueError when the session
+        For whole videos: ``timings["fit"]`` is what learning took. ``others``: frames and labels from
+        later on in the video, to be known from the start. Raises ValueError when the session
         has been annotated before, InputError as `annotate` does.
         """
         if self.size is not None:
             raise ValueError("this session is annotated already; start a new one")
-        self.annotate(frame, labels)
+        for annotated in (*others, (frame, labels)):
+            self.annotate(*annotated)
         timings = dict[str, float]()
         with torch.inference_mode(), timed(timings, "fit"):
             self._learn()

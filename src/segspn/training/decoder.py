@@ -24,7 +24,16 @@ from segspn.data.clips import ClipConfig, draw_clip
 from segspn.data.stills import Stills
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.instance.decoder import CLUES, Decoder, clues, fuse
-from segspn.instance.learner import CELLS, Learner, LearnerConfig, describe, moments
+from segspn.instance.learner import (
+    CELLS,
+    Learner,
+    LearnerConfig,
+    Moments,
+    classify,
+    describe,
+    hard_moments,
+    moments,
+)
 from segspn.instance.memory import MemoryConfig, margin, votes_of
 from segspn.instance.model import certainty, compete
 from segspn.instance.motion import carry, flow, half_grey
@@ -261,7 +270,13 @@ def _follow(
     known = (shares[:, 0].amax((2, 3), keepdim=True) > 0.5).float()  # (B, N, 1, 1)
     seen = [_Seen(model.parent.keys(e).flatten(2), describe(e)) for e in embedding.unbind(1)]
     learner = Learner(LearnerConfig())
-    learner.begin(moments(seen[0].inputs, shares[:, 0]))
+
+    def annotated(classifier: Tensor | None) -> Moments:
+        inputs = seen[0].inputs
+        scores = None if classifier is None else classify(inputs, classifier, size).detach()
+        return moments(inputs, shares[:, 0], None, scores)
+
+    learner.begin(hard_moments(annotated, learner.config.ridge))
     previous = shares[:, 0]
     recent: list[tuple[Tensor, Tensor]] = []
     losses, given, found = [], [], []
@@ -290,7 +305,7 @@ def _follow(
             if float(torch.rand(1, generator=generator)) < SPOILT:
                 mask = spoil(mask, generator)
             previous = mask * known
-            newest = moments(seen[t].inputs.detach(), previous, certainty(fused))
+            newest = moments(seen[t].inputs.detach(), previous, certainty(fused), learning)
         recent = [*recent[-1:], (seen[t].keys, previous)]
         learner.update(newest)
     loss = torch.stack(losses).mean()

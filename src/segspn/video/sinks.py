@@ -122,6 +122,8 @@ class VideoWriter:
             )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
+        # With more, one video in some hundreds has other bytes than the same one encoded again.
+        context.thread_count = 1
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
         return stream
