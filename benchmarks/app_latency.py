@@ -52,12 +52,13 @@ class Visitor:
             f" const {{ view }} = (await import('/page/actions.js')).page; return {what}; }}"
         )
 
-    def wait(self, name: str, what: str) -> None:
-        """Until ``what`` holds, from now on; at most a minute."""
+    def wait(self, name: str, what: str, every: int = 10) -> None:
+        """Until ``what`` holds, from now on; at most a minute. Looks again after ``every`` ms."""
         begun = time.perf_counter()
         while not self.known(what):
             if time.perf_counter() - begun > 60:
                 raise TimeoutError(f"{name}: {what} does not come true")
+            self.page.wait_for_timeout(every)
         self.waits.setdefault(name, []).append(time.perf_counter() - begun)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -114,7 +115,7 @@ def visit(page: Page, mask: np.ndarray, frames: int, runs: int) -> dict[str, lis
     page.keyboard.press("Space")
     visitor.wait("run to its first frame", "state.job?.done >= 1")
     begun, first = time.perf_counter(), visitor.known("state.job.done")
-    visitor.wait("rest of the run", "state.job.phase === 'done'")
+    visitor.wait("rest of the run", "state.job.phase === 'done'", every=250)
     each = (time.perf_counter() - begun) / (frames - 1 - first)
     visitor.waits["each frame, with preview"] = [each]
     return visitor.waits
