@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
@@ -36,6 +37,16 @@ def test_what_a_frame_frees_is_there_for_the_next() -> None:
         del maps
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert min(faults[1:]) < 2000
+
+
+def test_the_number_of_kernels_is_the_users_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    heap.limit_kernels()
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    heap.limit_kernels()
+    assert os.environ[name] == "512"
 
 
 def test_a_copy_apart_is_a_copy() -> None:

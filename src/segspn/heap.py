@@ -1,15 +1,19 @@
-"""The C library's heap, kept fit for a stream.
+"""Memory, kept fit for a stream: the C library's heap, and what oneDNN keeps.
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
 back at once and ask for it again, page by page, in the next frame: a sixteenth of its time. So what
 is free at the heap's top stays, and every ten frames all that is free anywhere is given back. What is
 kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
+
+OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
+itself the last 1024 of them. Ten objects in windows of ten sizes need some 350 in a frame.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 
 import numpy as np
@@ -19,6 +23,7 @@ from torch import Tensor
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_FREE = 256 << 20
 _LARGEST_IN_HEAP = 32 << 20  # glibc takes no more
+_KERNELS = 512
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -29,6 +34,11 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 _library = _glibc()
+
+
+def limit_kernels() -> None:
+    """Let oneDNN keep fewer kernels, unless the user says how many; before the first net runs."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
 
 
 def keep_free_memory() -> None:
