@@ -1,6 +1,6 @@
 """What a person waits for on the local web page, measured in a real browser.
 
-    python benchmarks/app_latency.py [--clip FILE] [--size 480 854] [--runs 5] [--json OUT]
+    python benchmarks/app_latency.py [--size 480 854] [--frames 40] [--runs 5] [--json OUT]
 
 Needs the `app` extra, playwright and Chromium. A clip is opened by `segspn app` as a user would start
 it; in Chromium a box is drawn around the first object of its annotated first frame, then clicks are set
@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,50 +31,28 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that this file runs by its path too
 
 from benchmarks.machine import machine  # noqa: E402
+from benchmarks.visitor import Visitor  # noqa: E402
 from segspn.video import VideoWriter, open_source, read_object_masks  # noqa: E402
 
 EXAMPLES = ROOT / "examples"
 PORT = 7871
 
 
-class Visitor:
-    """Somebody with a mouse and a stop watch."""
+class TimedVisitor(Visitor):
+    """With a stop watch; ``waits`` are seconds by what was waited for."""
 
     def __init__(self, page: Page, size: tuple[int, int]) -> None:
-        self.page, self.size = page, size
+        super().__init__(page, size)
         self.waits: dict[str, list[float]] = {}
-
-    def known(self, what: str) -> Any:
-        """Something of what the page knows."""
-        return self.page.evaluate(
-            "async () => { const { state } = await import('/page/state.js');"
-            f" const {{ view }} = (await import('/page/actions.js')).page; return {what}; }}"
-        )
 
     def wait(self, name: str, what: str, every: int = 10) -> None:
         """Until ``what`` holds, from now on; at most a minute. Looks again after ``every`` ms."""
         begun = time.perf_counter()
-        while not self.known(what):
+        while not self.state(what):
             if time.perf_counter() - begun > 60:
                 raise TimeoutError(f"{name}: {what} does not come true")
             self.page.wait_for_timeout(every)
         self.waits.setdefault(name, []).append(time.perf_counter() - begun)
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pixel of the frame is on the screen."""
-        box = self.page.locator("#view").bounding_box()
-        assert box is not None
-        height, width = self.size
-        scale = min(box["width"] / width, box["height"] / height)
-        left = box["x"] + (box["width"] - width * scale) / 2
-        top = box["y"] + (box["height"] - height * scale) / 2
-        return left + x * scale, top + y * scale
-
-    def box(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        self.page.mouse.move(*self.at(x0, y0))
-        self.page.mouse.down()
-        self.page.mouse.move(*self.at(x1, y1), steps=4)
-        self.page.mouse.up()
 
     def click(self, x: float, y: float, beside: bool = False) -> None:
         self.page.mouse.click(*self.at(x, y), button="right" if beside else "left")
@@ -83,19 +60,19 @@ class Visitor:
 
 def visit(page: Page, mask: np.ndarray, frames: int, runs: int) -> dict[str, list[float]]:
     """Seconds of every wait, by name."""
-    visitor = Visitor(page, (mask.shape[0], mask.shape[1]))
+    visitor = TimedVisitor(page, (mask.shape[0], mask.shape[1]))
     page.goto(f"http://127.0.0.1:{PORT}/")
     visitor.wait("page and first frame", "state.video !== null && !view.loading")
     rows, columns = np.nonzero(mask)
     left, right, top, bottom = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
     changed = "JSON.stringify(state.frames.get(0)?.objects ?? null)"
     for _ in range(runs):
-        before = visitor.known(changed)
+        before = visitor.state(changed)
         page.keyboard.press("x")
-        visitor.box(left, top, right, bottom)
+        visitor.drag((left, top), (right, bottom))
         visitor.wait("box to mask", f"{changed} !== {json.dumps(before)} && !view.loading")
         for k in range(2):
-            before = visitor.known(changed)
+            before = visitor.state(changed)
             page.keyboard.press("c")
             if k:
                 middle = len(rows) // 2
@@ -110,11 +87,11 @@ def visit(page: Page, mask: np.ndarray, frames: int, runs: int) -> dict[str, lis
             page.keyboard.press(key)
             visitor.wait("go to a frame", f"state.frame === {there} && !view.loading")
     page.keyboard.press("x")
-    visitor.box(left, top, right, bottom)
+    visitor.drag((left, top), (right, bottom))
     visitor.wait("box to mask", "state.frames.get(0)?.drawn.length === 1 && !view.loading")
     page.keyboard.press("Space")
     visitor.wait("run to its first frame", "state.job?.done >= 1")
-    begun, first = time.perf_counter(), visitor.known("state.job.done")
+    begun, first = time.perf_counter(), visitor.state("state.job.done")
     visitor.wait("rest of the run", "state.job.phase === 'done'", every=250)
     each = (time.perf_counter() - begun) / (frames - 1 - first)
     visitor.waits["each frame, with preview"] = [each]

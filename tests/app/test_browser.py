@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import uvicorn
 
+from benchmarks.visitor import Visitor
 from segspn.app import Access, Networks, Tabs, make_server
 from segspn.presets import load_preset
 from segspn.video import VideoWriter, open_source, read_labels, read_object_masks
@@ -83,40 +84,17 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-class User:
-    """Somebody with a mouse."""
+class User(Visitor):
+    """Somebody with a mouse, who waits and takes pictures."""
 
     def __init__(self, page: Any, shots: Path) -> None:
-        self.page = page
+        super().__init__(page, SIZE)
         self._shots = shots
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def shot(self, name: str) -> None:
         self.page.screenshot(path=self._shots / f"{name}.png")
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pixel of the frame is on the screen."""
-        box = self.page.locator("#view").bounding_box()
-        scale = min(box["width"] / SIZE[1], box["height"] / SIZE[0])
-        left = box["x"] + (box["width"] - SIZE[1] * scale) / 2
-        top = box["y"] + (box["height"] - SIZE[0] * scale) / 2
-        return left + x * scale, top + y * scale
-
-    def drag(self, *points: tuple[float, float]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*self.at(*points[0]))
-        mouse.down()
-        for point in points[1:]:
-            mouse.move(*self.at(*point), steps=4)
-        mouse.up()
-
-    def state(self, what: str) -> Any:
-        """Something of what the page knows."""
-        return self.page.evaluate(
-            "async () => { const { state } = await import('/page/state.js');"
-            f" const {{ view }} = (await import('/page/actions.js')).page; return {what}; }}"
-        )
 
     def until(self, what: str, seconds: float = 90) -> None:
         """Wait until something holds of what the page knows."""
