@@ -26,8 +26,7 @@ class Place:
     @classmethod
     def around(cls, there: Tensor, stride: int, margin: int) -> Place | None:
         """The box of ``there``, bool ``(Hp / stride, Wp / stride)``, and at least ``margin`` pixels more
-        on each side, as far as the frame goes; None where nothing is true.
-        """
+        on each side, as far as the frame goes; None where nothing is true."""
         spans = []
         for hits in (there.any(1), there.any(0)):
             where = hits.nonzero()[:, 0]

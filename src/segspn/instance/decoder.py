@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from segspn.backbone.place import Place
 from segspn.foreground.parent import SUB
 from segspn.instance.learner import CELLS
+from segspn.instance.lookalikes import as_look_alikes, projected
 from segspn.instance.memory import Votes
 
 RIVALS = ("first", "recent", "learning")
@@ -144,9 +145,7 @@ class Decoder(nn.Module):
 
     def look(self, embedding: Tensor) -> Looked:
         """What is the same for all objects."""
-        pooled = F.avg_pool2d(embedding, 2, ceil_mode=True)
-        query, key = (F.normalize(net(pooled), dim=1) for net in (self.query, self.key))
-        return Looked(self.shared(embedding), query, key)
+        return Looked(self.shared(embedding), *projected(embedding, self.query, self.key))
 
     def decode(self, looked: Looked, known: Tensor) -> tuple[Tensor, Tensor]:
         """Log-odds of both rounds, ``(B, N, 2h, 2w)`` each; the second is the result.
@@ -171,9 +170,7 @@ class Decoder(nn.Module):
 
     def _alike(self, looked: Looked, shares: Tensor) -> Tensor:
         """Shares ``(B, N, h, w)`` as the look-alikes of each place have them, ``(B N, 1, h, w)``."""
-        b, n, h, w = shares.shape
-        query, key = looked.query.flatten(2), looked.key.flatten(2)
-        weight = (self.log_scale.exp() * query.transpose(1, 2) @ key).softmax(2)
-        known = F.avg_pool2d(shares, 2, ceil_mode=True).flatten(2).transpose(1, 2)
-        alike = (weight @ known).transpose(1, 2).reshape(b * n, 1, *looked.query.shape[-2:])
-        return F.interpolate(alike, size=(h, w), mode="bilinear", align_corners=False)
+        known = F.avg_pool2d(shares, 2, ceil_mode=True)
+        alike = as_look_alikes(looked.query, looked.key, self.log_scale.exp(), known)
+        alike = alike.flatten(0, 1)[:, None]
+        return F.interpolate(alike, size=shares.shape[-2:], mode="bilinear", align_corners=False)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segspn.backbone.place import Place
+from segspn.instance.lookalikes import as_look_alikes, projected
 
 
 class Looked(NamedTuple):
@@ -76,14 +77,14 @@ class MaskEvidence(nn.Module):
 
         ``detail`` ``(B, D, H/2, W/2)``, of the guidance; ``embedding`` ``(B, C, H/8, W/8)``.
         """
-        pooled = F.avg_pool2d(embedding, 2)
+        query, key = projected(embedding, self.query, self.key)
         # The projection of cells of 2x2 pixels is a convolution with stride 2, which need not shuffle.
         weight = self.shared_fine.weight
         weight = weight.reshape(len(weight), -1, 2, 2)
         return Looked(
             self.shared(embedding),
-            F.normalize(self.query(pooled), dim=1),
-            F.normalize(self.key(pooled), dim=1),
+            query,
+            key,
             F.conv2d(detail, weight, self.shared_fine.bias, stride=2),
         )
 
@@ -126,8 +127,5 @@ class MaskEvidence(nn.Module):
     def votes(self, looked: Looked, labels: Tensor) -> Tensor:
         """Labels at stride 16, ``(B, N, H/16, W/16)``, as the look-alikes of each place have them:
         ``(B, N, H/8, W/8)``."""
-        b, n, h, w = labels.shape
-        query, key = looked.query.flatten(2), looked.key.flatten(2)
-        weight = (self.log_scale.exp() * query.transpose(1, 2) @ key).softmax(2)
-        votes = (weight @ labels.flatten(2).transpose(1, 2)).transpose(1, 2).view(b, n, h, w)
+        votes = as_look_alikes(looked.query, looked.key, self.log_scale.exp(), labels)
         return F.interpolate(votes, scale_factor=2, mode="bilinear", align_corners=False)
