@@ -96,8 +96,9 @@ def test_every_second_cell_far_from_objects_stands_for_two() -> None:
     read = memory.read(query, torch.ones(16, 24, dtype=torch.bool))[:, ::2, ::2]
     weight = (5.0 * stored.flatten(1).T @ query.flatten(1)).softmax(0)
     assert torch.allclose(read.flatten(), weight[4 * 24 + 4 : 4 * 24 + 6].sum(0), atol=1e-6)
-    keys, values = memory.entries[0].searched
-    assert len(keys) < 0.7 * 16 * 24 and float(values[:, -1].sum()) == 16 * 24
+    cells = memory.entries[0].cells
+    # The last of the values counts cells.
+    assert cells.size[1] < 0.7 * 16 * 24 and float(cells.values[:, :, -1].sum()) == 16 * 24
 
 
 def test_what_is_filled_in_afresh_is_so_in_recent_frames_alone() -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from segspn.foreground.parent import SUB
 from segspn.heap import apart
+from segspn.instance.matching import Cells, Search, weighted_sums
 from segspn.instance.thinning import thinned
 
-# Rows of cells matched at once: a block of similarities stays in the cache.
+# Rows of cells matched at once, and in recent frames with the same surroundings.
 _BLOCK_ROWS = 2
 
 _LEAST = 58.4  # logarithm by which the best match may fall below a perfect one
@@ -53,14 +53,20 @@ class _Entry:
     values: Tensor  # (h, w, 4 N + 1): shares, and a one that sums the weights
     annotated: bool
     index: int
+    _cells: Cells | None = field(default=None, init=False)  # once asked for
 
-    @cached_property
-    def searched(self) -> tuple[Tensor, Tensor]:
-        """Keys ``(M, K)`` and values ``(M, 4 N + 1)`` of what stands for the whole frame (see
-        `thinned`): half of what a global search costs."""
-        counts = thinned((self.values[..., :-1] > 0).any(-1)[None])[0]
-        kept = counts > 0
-        return self.keys[kept], self.values[kept] * counts[kept][:, None]
+    @property
+    def cells(self) -> Cells:
+        """What is compared: all cells of a recent frame; of an annotated one, in a single row, what
+        stands for the whole of it (see `thinned`), half of what a global search costs."""
+        if self._cells is None:
+            keys, values = self.keys, self.values
+            if self.annotated:
+                counts = thinned((values[..., :-1] > 0).any(-1)[None])[0]
+                kept = counts > 0
+                keys, values = keys[kept][None], (values[kept] * counts[kept][:, None])[None]
+            self._cells = Cells.of(keys, values)
+        return self._cells
 
 
 def _entry(keys: Tensor, shares: Tensor, index: int, annotated: bool) -> _Entry:
@@ -145,30 +151,21 @@ class Memory:
         """Sums ``(2, 4 N + 1, h, w)`` of annotated and of recent frames: each object's shares, weighted,
         and the weights."""
         _, h, w = keys.shape
-        width = self.entries[0].values.shape[-1]
-        out = keys.new_zeros(2, width, h, w)
-        # Cosines are at most 1: less the scale, weights cannot overflow.
-        shift = margin(self.scale) - self.scale
-        tops = range(0, h, _BLOCK_ROWS)
-        blocks = [slice(top, min(h, top + _BLOCK_ROWS)) for top in tops]
-        for rows, columns in ((r, c) for r in blocks for c in _runs(region[r].any(0))):
-            queries = self.scale * keys[:, rows, columns].flatten(1)
-            for entry in self.entries:
-                if entry.annotated:
-                    group, (remembered, held) = 0, entry.searched
-                else:
-                    group = 1
-                    radius = self.config.radius
-                    near = (_grow(rows, radius, h), _grow(columns, radius, w))
-                    remembered, held = (maps[near].flatten(0, 1) for maps in (entry.keys, entry.values))
-                # The matrix of weights is what costs: one product writes it, one pass raises it, one
-                # product reads it, laid out so that few objects still make a wide product.
-                weight = remembered @ queries
-                if shift:
-                    weight += shift
-                weight.exp_()
-                sums = held.T @ weight
-                out[group, :, rows, columns] += sums.view(width, rows.stop - rows.start, -1)
+        out = keys.new_zeros(2, self.entries[0].values.shape[-1], h, w)
+        windows = []
+        for rows in (slice(top, min(h, top + _BLOCK_ROWS)) for top in range(0, h, _BLOCK_ROWS)):
+            windows += [(rows, columns) for columns in _runs(region[rows].any(0))]
+        annotated = [(e.cells, e.cells.everywhere) for e in self.entries if e.annotated]
+        recent = [e.cells for e in self.entries if not e.annotated]
+        scales = (self.scale, margin(self.scale))
+        if annotated:
+            weighted_sums([Search(window, annotated) for window in windows], keys, *scales, out[0])
+        if recent:
+            searches = []
+            for rows, columns in windows:
+                near = (_grow(rows, self.config.radius, h), _grow(columns, self.config.radius, w))
+                searches.append(Search((rows, columns), [(cells, near) for cells in recent]))
+            weighted_sums(searches, keys, *scales, out[1])
         return out
 
     def state(self) -> dict[str, Tensor]:

@@ -4,19 +4,15 @@
   direction (two jobs, equal work), or a single direction when there are threads for it. These write
   maps of their own, merged at the end while still in cache. The order of the merge depends on
   shapes alone, so the result does not depend on the number of threads.
-- Jobs run on Python threads (the kernels release the GIL), and the caller works through the same
-  queue. numba's own parallel loops spin at their barriers: fine on an idle machine, but beside
-  torch's threads or another process they were measured to be up to a hundred times slower.
+- Jobs run on Python threads (:mod:`segspn.threads`), and the caller works through the same queue.
 
 Importing this module imports numba; :mod:`segspn.spn.operator` does so at the first call.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,6 +28,7 @@ from segspn.spn.kernels import (
     forward_direction,
     winners,
 )
+from segspn.threads import do_all
 
 ROWS = 16  # lines of a tile
 # The columns of one are reached through as many pages of memory as it has rows. Twice a cache line
@@ -65,7 +62,7 @@ def forward(x: Any, gates: Any, merge: str, normalise: bool) -> Any:
                     jobs.append(partial(one, mode, normalise))
             else:
                 jobs += _Unit(x[b, unit], gates[b], out[b, 0, unit], parts, mode, normalise).jobs()
-    _run(jobs, threads)
+    do_all(jobs, threads)
     return out if mode == ALL else out[:, 0]
 
 
@@ -118,38 +115,6 @@ def _scratch(x: Any, tiles: int, d: int) -> Any:
     return np.empty((tiles, COLUMNS if horizontal else ROWS, length), x.dtype)
 
 
-_pool: ThreadPoolExecutor | None = None
-
-
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
-
-
-os.register_at_fork(after_in_child=_forget_pool)  # a forked child has none of the threads
-
-
-def _run(jobs: Iterable[Callable[[], None]], threads: int) -> None:
-    """Do all jobs on up to `threads` threads, one of which is the caller's: a helper that the
-    machine has no time for is not waited for."""
-    global _pool
-    queue = iter(list(jobs))
-
-    def drain() -> None:
-        for job in queue:
-            job()
-
-    if threads > 1 and _pool is None:
-        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="segspn-spn")
-    helpers = [_pool.submit(drain) for _ in range(threads - 1)] if _pool else []
-    try:
-        drain()
-    finally:
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
-
-
 def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tuple[Any, Any]:
     """The gradients of x and gates, given that of :func:`forward`'s result; same requirements.
 
@@ -182,11 +147,11 @@ def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tupl
                 )
                 for b in range(b0, min(batch, b0 + group))
             ]
-            _run([partial(w.ahead, d) for w in works for d in range(4)], threads)
+            do_all([partial(w.ahead, d) for w in works for d in range(4)], threads)
             if mode == MAX:
-                _run([w.choose for w in works], threads)
-            _run([partial(w.back, p) for w in works for p in range(parts)], threads)
-            _run([w.finish for w in works], threads)
+                do_all([w.choose for w in works], threads)
+            do_all([partial(w.back, p) for w in works for p in range(parts)], threads)
+            do_all([w.finish for w in works], threads)
     return dx, dgates
 
 

@@ -1,0 +1,100 @@
+"""Softmax matching: what is remembered of cells, weighted by how well their keys match.
+
+On the CPU one kernel does it, tile by tile: as separate operations the matrix of weights, hundreds of
+cells by thousands, is written and read four times, and windows of few cells spend their time on calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segspn.heap import apart
+from segspn.threads import do_all
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Remembered cells, ``size`` (h, w): ``keys`` ``(h, w, K)``, unit vectors, and ``values``
+    ``(h, w, C)``; on the CPU as the kernel wants them, in tiles."""
+
+    keys: Tensor
+    values: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, keys: Tensor, values: Tensor) -> Cells:
+        size = (keys.shape[0], keys.shape[1])
+        if keys.device.type == "cpu":
+            return cls(_tiled(keys), _tiled(values), size)
+        return cls(keys, values, size)
+
+    @property
+    def everywhere(self) -> Window:
+        return slice(0, self.size[0]), slice(0, self.size[1])
+
+
+Window = tuple[slice, slice]
+"""Rows and columns of cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The cells of a ``window`` of a frame, and the ``remembered`` that they are compared with, of each
+    a window as well."""
+
+    window: Window
+    remembered: Sequence[tuple[Cells, Window]]
+
+
+def weighted_sums(
+    searches: Sequence[Search], keys: Tensor, scale: float, margin: float, out: Tensor
+) -> None:
+    """For each cell the sums of the values of all that it is compared with, each weighted by
+    ``exp(scale * (cosine - 1) + margin)``, written into the windows of ``out`` ``(C, h, w)``.
+
+    ``keys`` ``(K, h, w)``: a frame's, unit vectors. The margin is at most 80.
+    """
+    shift, keys = margin - scale, scale * keys
+    if keys.device.type == "cpu":
+        maps = keys.numpy(), np.float32(shift), out.numpy()
+        do_all([partial(_in_one_pass, search, *maps) for search in searches], torch.get_num_threads())
+        return
+    for search in searches:
+        place = (slice(None), *search.window)
+        queries = keys[place]
+        total = out.new_zeros(())
+        for cells, near in search.remembered:
+            weight = (cells.keys[near].flatten(0, 1) @ queries.flatten(1) + shift).exp_()
+            total = total + cells.values[near].flatten(0, 1).T @ weight
+        out[place] = total.view(-1, *queries.shape[1:])
+
+
+def _in_one_pass(search: Search, keys: np.ndarray, shift: np.float32, out: np.ndarray) -> None:
+    from segspn.instance.matching_kernel import GROUP, LANES, add, asked, finish
+
+    window = _bounds(search.window)
+    queries = asked(keys, *window)
+    sums = np.zeros((len(queries), len(out), GROUP, LANES), np.float32)
+    for cells, near in search.remembered:
+        add(sums, queries, cells.keys.numpy(), cells.values.numpy(), *_bounds(near), shift)
+    finish(sums, out, *window)
+
+
+def _bounds(window: Window) -> tuple[int, int, int, int]:
+    rows, columns = window
+    return rows.start, rows.stop, columns.start, columns.stop
+
+
+def _tiled(maps: Tensor) -> Tensor:
+    from segspn.instance.matching_kernel import LANES, tiled
+
+    height, width, channels = maps.shape
+    out = apart(maps.new_zeros(height, -(-width // LANES), channels, LANES))
+    tiled(maps.numpy(), out.numpy())
+    return out

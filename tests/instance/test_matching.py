@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segspn.instance.matching import Cells, Search, weighted_sums
+
+SCALE, MARGIN = 67.0, 67.0
+
+
+def drawn(*size: int, seed: int) -> Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+
+
+def frame(h: int, w: int, width: int, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Keys (h, w, K), and values (h, w, C), most of them 0 but for the last, which is 1."""
+    keys = F.normalize(drawn(h, w, width, seed=seed), dim=2)
+    values = drawn(h, w, channels, seed=seed + 1).relu() * (drawn(h, w, 1, seed=seed + 2) > 0.8)
+    values[..., -1] = 1
+    return keys, values
+
+
+@pytest.mark.parametrize("width", [64, 5])
+@pytest.mark.parametrize("channels", [5, 41])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sums_are_those_of_the_definition(width: int, channels: int, threads: int) -> None:
+    """Windows that start and end anywhere in the kernel's tiles, next to the frame's edges and over all
+    of it; what lies outside a window is left alone."""
+    frames = [frame(7, 37, width, channels, seed) for seed in (0, 10)]
+    cells = [Cells.of(*maps) for maps in frames]
+    asked = F.normalize(drawn(width, 7, 37, seed=20), dim=0)
+    windows = [(slice(0, 2), slice(3, 33)), (slice(5, 7), slice(36, 37)), (slice(2, 5), slice(0, 37))]
+    nears = [(slice(0, 7), slice(0, 37)), (slice(3, 6), slice(15, 33)), (slice(6, 7), slice(16, 17))]
+    searches = [
+        Search(window, [(c, near) for c in cells]) for window, near in zip(windows, nears, strict=True)
+    ]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        out = torch.full((channels, 7, 37), -1.0)
+        weighted_sums(searches, asked, SCALE, MARGIN, out)
+    finally:
+        torch.set_num_threads(before)
+    wanted = torch.full((channels, 7, 37), -1.0, dtype=torch.float64)
+    for (rows, columns), near in zip(windows, nears, strict=True):
+        queries = asked[:, rows, columns].double()
+        total = torch.zeros(channels, queries[0].numel(), dtype=torch.float64)
+        for keys, values in frames:
+            cosines = keys[near].flatten(0, 1).double() @ queries.flatten(1)
+            weights = (SCALE * (cosines - 1) + MARGIN).exp()
+            total += values[near].flatten(0, 1).double().T @ weights
+        wanted[:, rows, columns] = total.view(channels, *queries.shape[1:])
+    torch.testing.assert_close(out.double(), wanted, rtol=2e-5, atol=1e-30)
+
+
+def test_the_best_and_the_worst_match_are_in_range() -> None:
+    """Weights run from exp(-2 scale + margin) to exp(margin): neither infinite nor 0."""
+    keys = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+    values = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]])
+    for scale, margin, least in ((80.0, 80.0, -80.0), (120.0, 75.0, -87.0)):
+        out = torch.zeros(3, 1, 1)
+        whole = (slice(0, 1), slice(0, 2))
+        search = Search((slice(0, 1), slice(0, 1)), [(Cells.of(keys, values), whole)])
+        weighted_sums([search], torch.tensor([[[1.0]], [[0.0]]]), scale, margin, out)
+        found = out.flatten().double().log()
+        assert found[:2].tolist() == pytest.approx([margin, least], abs=1e-3)
+        assert found[2] == pytest.approx(margin, abs=1e-3)
