@@ -59,6 +59,14 @@ def test_a_copy_apart_is_a_copy() -> None:
     assert heap.array_apart(array[:0]).shape == (0, 4)
 
 
+def test_zeros_apart_are_zeros() -> None:
+    like = torch.ones(1)
+    zeros = heap.zeros_apart((2, 3), like)
+    assert zeros.dtype == like.dtype and torch.equal(zeros, torch.zeros(2, 3))
+    zeros += 1  # they can be written to
+    assert heap.zeros_apart((0, 3), like).shape == (0, 3)
+
+
 def test_where_the_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heap, "_library", None)
     heap.keep_free_memory()
@@ -67,3 +75,4 @@ def test_where_the_library_cannot_nothing_happens(monkeypatch: pytest.MonkeyPatc
     assert heap.apart(tensor) is tensor
     same = heap.array_apart(array)
     assert np.array_equal(same, array) and same is not array
+    assert torch.equal(heap.zeros_apart((2,), tensor), torch.zeros(2))

@@ -2,7 +2,7 @@
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
 back at once and ask for it again, page by page, in the next frame: a sixteenth of its time. So what
-is free at the heap's top stays, and every ten frames all that is free anywhere is given back. What is
+is free at the heap's top stays, and every three frames all that is free anywhere is given back. What is
 kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
 
 OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
@@ -12,6 +12,7 @@ itself the last 1024 of them. Ten objects in windows of ten sizes need some 350 
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import sys
@@ -59,6 +60,14 @@ def apart(tensor: Tensor) -> Tensor:
     if _library is None or tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor
     return torch.from_numpy(array_apart(tensor.numpy()))
+
+
+def zeros_apart(size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of a dtype and device, in memory of their own where there is need."""
+    if _library is None or like.device.type != "cpu" or not math.prod(size):
+        return like.new_zeros(size)
+    memory = mmap.mmap(-1, math.prod(size) * like.element_size(), access=mmap.ACCESS_COPY)
+    return torch.frombuffer(memory, dtype=like.dtype).view(size)
 
 
 def array_apart(array: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segspn.errors import InputError
+from segspn.heap import array_apart
 
 State = dict[str, Any]
 """A saved filter: numpy arrays and plain numbers by name."""
@@ -136,14 +137,14 @@ class Craf(ABC):
                     f"scores lie in {low:g}..{high:g}: give floats in 0..1 or uint8 in 0..255"
                 )
         result = self._filter(scores, self._previous, foreground)
-        self._previous = result.labels.copy()  # the caller may draw into the result
+        self._previous = array_apart(result.labels)  # the caller may draw into the result
         return result
 
     def state(self) -> State:
         """Everything a resumed filter needs, as numpy arrays and plain numbers (copies)."""
         state: State = {"ids": np.array(self._ids, np.int64)}
         if self._previous is not None:
-            state["previous"] = self._previous.copy()
+            state["previous"] = array_apart(self._previous)
         return state
 
     def restore(self, state: State) -> None:
@@ -186,7 +187,7 @@ def as_unit(scores: np.ndarray) -> np.ndarray:
     """A float32 copy of uint8 (0..255) or float (0..1) scores, on the scale 0..1."""
     if scores.dtype == np.uint8:
         return scores.astype(np.float32) / np.float32(255)
-    return scores.astype(np.float32)
+    return array_apart(scores.astype(np.float32, copy=False))
 
 
 def as_bytes(scores: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ from segspn.craf.merge import merge
 from segspn.craf.params import DefaultParams
 from segspn.craf.regions import Regions
 from segspn.errors import InputError
+from segspn.heap import array_apart
 
 
 class DefaultCraf(Craf):
@@ -57,7 +58,7 @@ class DefaultCraf(Craf):
     def state(self) -> State:
         state = super().state() | {"area": self._area.copy(), "missed": self._missed.copy()}
         if self._seen is not None:
-            state["seen"] = self._seen.copy()
+            state["seen"] = array_apart(self._seen)
         return state
 
     def restore(self, state: State) -> None:

@@ -76,6 +76,7 @@ class HeadInstances(InstanceStage):
         self.learner = Learner(config.learner)
         self.memory = Memory(config.memory, float(parent.scale))
         self._sure: Tensor | None = None
+        self._scores: Tensor | None = None
         self._votes: Tensor | None = None
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
@@ -176,7 +177,8 @@ class HeadInstances(InstanceStage):
         if self._sure is not None:
             inputs = self._inputs(frame)
             self.learner.update(moments_of_frame(inputs, shares[None], self._sure, self._scores))
-        self.last, self._sure, self._grey = apart(shares), None, grey(frame)
+        self.last, self._grey = apart(shares), apart(grey(frame))
+        self._sure = self._scores = self._votes = None
 
     def _inputs(self, frame: Frame) -> Tensor:
         """The classifier's inputs of a frame, computed once per frame."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from segspn.pipeline import Segmenter
 
 
-TIDY = 10  # frames after which freed memory is given back
+TIDY = 3  # frames after which freed memory is given back
 
 
 class Session(StagesInOrder):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segspn.backbone import EfficientNetLite0, Frame, Place, pad
 from segspn.backbone.precision import Lower
 from segspn.foreground import ParentNet, embed
+from segspn.heap import zeros_apart
 from segspn.spn.evidence import Looked, MaskEvidence
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
@@ -122,7 +123,7 @@ class SpnRefiner(nn.Module):
             logits = self.propagation(values, self.guidance(frame.image))
             return frame.crop(logits[0]).sigmoid()
         stride = height // scores.shape[-2]
-        out = scores.clone() if stride == 1 else scores.new_zeros(len(scores), height, width)
+        out = scores.clone() if stride == 1 else zeros_apart((len(scores), height, width), scores)
         self._refine_places(frame, scores, stride, memory, out)
         return frame.crop(out)
 
