@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segspn.instance.rivals import ALIKE, CLEAR, LOST, Rivals, alikeness
+from segspn.instance.rivals import ALIKE, CLEAR, LOST, Rivals, alikeness, pairs_alike
 
 H, W = 6, 10
 
@@ -22,6 +22,11 @@ def pair(alike: float) -> Tensor:
     found = torch.full((3, 3), 0.1)
     found[0, 1] = found[1, 0] = alike
     return found
+
+
+def rivals(shares: Tensor, alike: Tensor) -> Rivals:
+    """Of objects of which nothing is hidden."""
+    return Rivals(shares, (shares > 0.5).numpy(), pairs_alike(alike))
 
 
 def test_likeness_is_that_of_the_best_matches() -> None:
@@ -48,7 +53,7 @@ def claims() -> Tensor:
 
 
 def test_between_those_that_look_alike_the_nearer_one_has_it() -> None:
-    settled = Rivals(three(), pair(ALIKE + 0.05)).settle(claims())
+    settled = rivals(three(), pair(ALIKE + 0.05)).settle(claims())
     first, second, third = settled
     assert torch.equal(third, claims()[2])  # nobody looks like it
     # Where the second was, it has what the first claims; where the first was, that keeps it.
@@ -60,18 +65,18 @@ def test_between_those_that_look_alike_the_nearer_one_has_it() -> None:
 
 
 def test_those_that_differ_and_those_out_of_sight_keep_what_they_claim() -> None:
-    assert torch.equal(Rivals(three(), pair(ALIKE - 0.05)).settle(claims()), claims())
+    assert torch.equal(rivals(three(), pair(ALIKE - 0.05)).settle(claims()), claims())
     gone = three()
     gone[1] = 0
-    assert torch.equal(Rivals(gone, pair(1.0)).settle(claims()), claims())
-    alone = Rivals(three()[:1], torch.full((1, 1), -1.0))
+    assert torch.equal(rivals(gone, pair(1.0)).settle(claims()), claims())
+    alone = rivals(three()[:1], torch.full((1, 1), -1.0))
     assert torch.equal(alone.settle(claims()[:1]), claims()[:1])
 
 
 def test_votes_for_either_go_to_the_nearest() -> None:
     """Each pixel's votes stay as many, and those of an object like no other stay its own."""
     votes = torch.tensor([0.5, 0.1, 0.2])[:, None, None].expand(3, 2 * H, 2 * W)
-    divided = Rivals(three(), pair(ALIKE + 0.05)).divide(votes[None])[0]
+    divided = rivals(three(), pair(ALIKE + 0.05)).divide(votes[None])[0]
     assert torch.equal(divided[2], votes[2])
     assert torch.allclose(divided[:2].sum(0), torch.tensor(0.6))
     assert torch.allclose(divided[1, 4:8, 8:12], torch.tensor(0.6))  # where the second was
@@ -83,8 +88,21 @@ def test_votes_for_either_go_to_the_nearest() -> None:
 
 def test_of_three_alike_one_that_nobody_votes_for_gets_the_votes_where_it_is() -> None:
     votes = torch.tensor([0.3, 0.3, 0.0])[:, None, None].expand(3, 2 * H, 2 * W)
-    divided = Rivals(three(), torch.ones(3, 3)).divide(votes)
+    divided = rivals(three(), torch.ones(3, 3)).divide(votes)
     assert torch.allclose(divided[2, 4:8, 16:], torch.tensor(0.6))
     gone = three()
     gone[2] = 0
-    assert (Rivals(gone, torch.ones(3, 3)).divide(votes)[2] == 0).all()
+    assert (rivals(gone, torch.ones(3, 3)).divide(votes)[2] == 0).all()
+
+
+def test_what_was_hidden_of_an_object_is_its_own_when_it_comes_out() -> None:
+    """The second stands before the first, whose right half has been hidden, and moves away."""
+    whole = three() > 0.5
+    whole[0, 4:8, :8] = True
+    settled = Rivals(three(), whole.numpy(), pairs_alike(pair(1.0))).settle(claims().flip(0))
+    # Column 4 is CLEAR cells from the second; the first claims nothing there and gets what that does.
+    assert (settled[0, 4:8, 4] == -1).all() and (settled[1, 4:8, 4] == -1 - LOST).all()
+    whole[0, 4:8, 8:12] = True
+    before = Rivals(three(), whole.numpy(), pairs_alike(pair(1.0))).settle(claims())
+    # Where the second is in view it is the second's, whatever is behind it.
+    assert (before[1, 4:8, 8:12] == 5).all() and (before[0, 4:8, 8:12] == 5 - LOST).all()

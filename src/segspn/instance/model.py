@@ -19,6 +19,7 @@ from segspn.foreground.model import embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.heap import apart
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
+from segspn.instance.extents import Extents
 from segspn.instance.learner import (
     CELL,
     Learner,
@@ -31,7 +32,7 @@ from segspn.instance.learner import (
 )
 from segspn.instance.memory import Memory, MemoryConfig, Votes
 from segspn.instance.motion import carry, flow, grey
-from segspn.instance.rivals import Rivals, alikeness
+from segspn.instance.rivals import Rivals, alikeness, pairs_alike
 from segspn.instance.stage import InstanceStage, OnObjectStep
 from segspn.instance.views import View
 
@@ -88,6 +89,7 @@ class HeadInstances(InstanceStage):
         known = samples.known()[shown].to(shares)[..., None, None]
         self._alike = alikeness(keys, shares[shown] * known)
         self.last, self._sure = shares[len(samples.shots) - 1], None
+        self._extents = Extents.of(self.last)
         self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
         newest = samples.shots[-1].known
         make = partial(known_moments, describe(embeddings), shares, samples.known())
@@ -103,6 +105,7 @@ class HeadInstances(InstanceStage):
         self.last = torch.stack([new if k is None else self.last[k] for k in order])
         kept = [0 if k is None else k for k in order]  # `fit` follows where one is new
         self._alike = self._alike[kept][:, kept]
+        self._extents.arrange(order)
         self._sure = None
 
     def _remember(self, samples: Samples, keys: Tensor, shares: Tensor) -> None:
@@ -128,14 +131,17 @@ class HeadInstances(InstanceStage):
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
-        last = carry(self.last[None], flow(self._grey, grey(frame))[None])
+        way = flow(self._grey, grey(frame))
+        last = carry(self.last[None], way[None])
         places = search_places(last[0], self.config.reach)
         keys = matching_keys(frame, self.backbone, self.parent)
         votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
         self._votes = votes.shares[2, 0]
         if not self.config.tune:
             return compete(torch.logit(self._votes, 1e-4)).sigmoid()
-        rivals = Rivals(last[0], self._alike)
+        pairs = pairs_alike(self._alike)
+        self._extents.follow(last[0], way, {n for pair in pairs for n in pair})
+        rivals = Rivals(last[0], self._extents.whole, pairs)
         votes = Votes(rivals.divide(votes.shares), votes.match)
         steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
         rooms = [place.grown(frame.image.shape[-2:]) for place in places]
@@ -178,6 +184,7 @@ class HeadInstances(InstanceStage):
             inputs = self._inputs(frame)
             self.learner.update(moments_of_frame(inputs, shares[None], self._sure, self._scores))
         self.last, self._grey = apart(shares), apart(grey(frame))
+        self._extents.accept(shares)
         self._sure = self._scores = self._votes = None
 
     def _inputs(self, frame: Frame) -> Tensor:
@@ -189,6 +196,7 @@ class HeadInstances(InstanceStage):
     def state(self) -> dict[str, Tensor]:
         out = {f"learner.{k}": v for k, v in self.learner.state().items()}
         out |= {f"memory.{k}": v for k, v in self.memory.state().items()}
+        out |= {f"memory.extents.{k}": v for k, v in self._extents.state().items()}
         return out | {
             "memory.last": self.last,
             "memory.grey": self._grey,
@@ -200,6 +208,8 @@ class HeadInstances(InstanceStage):
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
         self.last, self._grey = state["memory.last"], state["memory.grey"]
         self._alike = state["memory.alike"]
+        extents = {k[15:]: v for k, v in state.items() if k.startswith("memory.extents.")}
+        self._extents = Extents.restored(extents)
 
 
 def compete(logits: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 Matching and classifier are sure of themselves even between two cars of one make, and what one of them
 takes by mistake it remembers as its own. What either of such a pair claims therefore goes to the one
-whose last mask is nearer; between objects that differ appearance decides, because a part that comes into
-view again may be nearer to what hid it.
+that is nearer, with what was hidden of it; between objects that differ appearance decides.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -43,17 +44,29 @@ def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
     return found
 
 
+def pairs_alike(alike: Tensor) -> list[tuple[int, int]]:
+    """Of `alikeness` ``(N, N)`` the pairs of objects that nothing but place tells apart."""
+    return [(i, k) for i in range(len(alike)) for k in range(i) if alike[i, k] > ALIKE]
+
+
 class Rivals:
     """The objects of a frame that look alike, and how far each place is from where they were.
 
-    An object out of sight gives nothing and takes nothing: it may come back anywhere.
+    An object that may be anywhere, in sight no more and behind nothing, gives nothing and takes nothing.
     """
 
-    def __init__(self, last: Tensor, alike: Tensor) -> None:
-        """``last``: shares ``(N, h, w)`` of the objects a frame ago; ``alike``: of `alikeness`."""
-        pairs = [(i, k) for i in range(len(last)) for k in range(i) if alike[i, k] > ALIKE]
-        far = {n: _distance(last[n]) for n in sorted({n for pair in pairs for n in pair})}
+    def __init__(self, last: Tensor, whole: np.ndarray, pairs: Sequence[tuple[int, int]]) -> None:
+        """``last``: shares ``(N, h, w)`` of the objects a frame ago, where motion has carried them;
+        ``whole``: bool ``(N, h, w)``, their extents (`segspn.instance.extents`); ``pairs``: of
+        `pairs_alike`."""
+        members = sorted({n for pair in pairs for n in pair})
+        seen = {n: (last[n] > 0.5).cpu().numpy() for n in members}
+        far = {n: _distance(seen[n] | whole[n]) for n in members}
         self._far = {n: cells for n, cells in far.items() if cells is not None}
+        for n, cells in self._far.items():
+            # Behind one that is in view there an object may be, but it is the other that is seen.
+            for k in self._far.keys() - {n}:
+                cells += CLEAR * (seen[k] & whole[k] & ~seen[n])
         self._pairs = [pair for pair in pairs if self._far.keys() >= set(pair)]
 
     def divide(self, shares: Tensor) -> Tensor:
@@ -66,7 +79,7 @@ class Rivals:
         out = shares.clone() if self._pairs else shares
         for n in sorted({n for pair in self._pairs for n in pair}):
             group = [n, *(k for pair in self._pairs if n in pair for k in pair if k != n)]
-            far = torch.stack([self._far[g] for g in group]).to(shares)
+            far = torch.from_numpy(np.stack([self._far[g] for g in group])).to(shares)
             near = (1 - (far - far.amin(0)) / CLEAR).clamp(min=0)
             held = shares[..., group, :, :]
             parts = (held + _TRACE) * near
@@ -79,7 +92,7 @@ class Rivals:
             return logits
         gained, lost = torch.zeros_like(logits), torch.zeros_like(logits)
         for i, k in self._pairs:
-            nearer = ((self._far[k] - self._far[i]) / CLEAR).to(logits)
+            nearer = torch.from_numpy((self._far[k] - self._far[i]) / CLEAR).to(logits)
             for near, away, share in ((i, k, nearer.clamp(0, 1)), (k, i, (-nearer).clamp(0, 1))):
                 more = share * (logits[away] - logits[near]).clamp(min=0)
                 gained[near] = torch.maximum(gained[near], more)
@@ -87,10 +100,9 @@ class Rivals:
         return logits + gained - lost
 
 
-def _distance(shares: Tensor) -> Tensor | None:
-    """Cells from each to the nearest one of the object, ``(h, w)``; None where it is nowhere."""
-    outside = (shares <= 0.5).cpu().numpy().astype(np.uint8)
-    if outside.all():
+def _distance(whole: np.ndarray) -> np.ndarray | None:
+    """Cells from each to the nearest one of bool ``whole`` ``(h, w)``; None where it is nowhere."""
+    if not whole.any():
         return None
     # Not DIST_MASK_PRECISE: two runs of it, in several threads, may differ in the last digits.
-    return torch.from_numpy(cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_5))
+    return cv2.distanceTransform((~whole).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
