@@ -5,9 +5,9 @@
 Each sequence is segmented from its first frame. The frame with the lowest J of those scored is then
 corrected with its true mask, and the session goes on from there: to the last frame ("forward"), and,
 as a person would who sees the middle go wrong, back over the nearer half of the frames before it as
-well ("both"). Or the clip is run again from its first frame, which the web page does where a file is at
-hand: both annotated frames are known from the start ("again"). J&F as in DAVIS-2016, the corrected frame
-included.
+well ("both"). Or the clip is run again from its first frame to its last, as ``segspn segment --correct``
+does, and the web page where a file is at hand: both annotated frames are known from the start ("again").
+J&F as in DAVIS-2016, the corrected frame included.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def correct_one(segmenter: Segmenter, sequence: DavisSequence) -> dict[str, obje
     session.annotate(frames[worst], truth[worst])
     session.annotate(frames[0], truth[0])
     corrected[1:worst] = [result.labels for result in session.follow(frames[1:worst])]
+    session.annotate(frames[worst], truth[worst])  # which is the next frame
+    corrected[worst + 1 :] = [result.labels for result in session.follow(frames[worst + 1 :])]
     again = [scores(a, b) for a, b in zip(corrected, truth, strict=True)]
     return {
         "sequence": sequence.name,

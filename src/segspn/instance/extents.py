@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segspn.heap import apart
+
 _FEWEST = 12  # cells in view that tell of a motion; with fewer the last one goes on
 _MOST = 600  # cells that are asked
 _EXACT = 1.0  # cells by which one that tells of the motion may be off
@@ -67,7 +69,7 @@ class Extents:
 
     def state(self) -> dict[str, Tensor]:
         """Copies, as flat tensors."""
-        return {"whole": torch.tensor(self.whole), "motion": torch.tensor(self.motion)}
+        return {"whole": apart(torch.tensor(self.whole)), "motion": torch.tensor(self.motion)}
 
     @classmethod
     def restored(cls, state: dict[str, Tensor]) -> Extents:

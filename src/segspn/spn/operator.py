@@ -60,15 +60,18 @@ def propagate(
     per_channel = gates.dim() == 6
     if per_channel:  # a map with its own gates is a batch entry of its own
         x, gates = x.reshape(b * n, 1, h, w), gates.reshape(b * n, 4, 3, h, w)
+    # A custom op loads torch's compiler at its first call: two seconds, and 150 MB of memory for good.
+    # Where nothing can ask for it the kernels are called without.
+    plain = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+    once = _one_round if plain and type(x) is type(gates) is Tensor else _propagate
     for _ in range(rounds):
-        x = _propagate(x, gates, merge, normalise)
+        x = once(x, gates, merge, normalise)
     if not per_channel:
         return x
     return x.reshape(b, n, 4, h, w).transpose(1, 2) if merge == "all" else x.reshape(b, n, h, w)
 
 
-@torch.library.custom_op("segspn::propagate", mutates_args=())
-def _propagate(x: Tensor, gates: Tensor, merge: str, normalise: bool) -> Tensor:
+def _one_round(x: Tensor, gates: Tensor, merge: str, normalise: bool) -> Tensor:
     """One round with shared gates; see :func:`propagate`."""
     shape = (x.shape[0], 4, *x.shape[1:]) if merge == "all" else x.shape
     if x.numel() == 0:
@@ -85,6 +88,9 @@ def _propagate(x: Tensor, gates: Tensor, merge: str, normalise: bool) -> Tensor:
         return cuda.forward(x, gates, merge, normalise)
     torched = propagate_reference(_wide(x), _wide(gates), 1, merge, normalise)
     return torched.to(x.dtype).contiguous()
+
+
+_propagate = torch.library.custom_op("segspn::propagate", _one_round, mutates_args=())
 
 
 @torch.library.custom_op("segspn::propagate_backward", mutates_args=())
