@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segspn.instance.matching import Cells, Search, weighted_sums
+from segspn.instance.matching import Cells, Search, _in_torch, weighted_sums
 
 SCALE, MARGIN = 67.0, 67.0
 
@@ -53,6 +53,12 @@ def test_sums_are_those_of_the_definition(width: int, channels: int, threads: in
             total += values[near].flatten(0, 1).double().T @ weights
         wanted[:, rows, columns] = total.view(channels, *queries.shape[1:])
     torch.testing.assert_close(out.double(), wanted, rtol=2e-5, atol=1e-30)
+    # What other devices use.
+    plain = torch.full_like(out, -1.0)
+    for window, near in zip(windows, nears, strict=True):
+        search = Search(window, [(Cells(*maps, (7, 37)), near) for maps in frames])
+        _in_torch(search, SCALE * asked, MARGIN - SCALE, plain)
+    torch.testing.assert_close(plain.double(), wanted, rtol=2e-5, atol=1e-30)
 
 
 def test_the_best_and_the_worst_match_are_in_range() -> None:

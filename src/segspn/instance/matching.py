@@ -21,7 +21,7 @@ from segspn.threads import do_all
 @dataclass(frozen=True, eq=False)
 class Cells:
     """Remembered cells, ``size`` (h, w): ``keys`` ``(h, w, K)``, unit vectors, and ``values``
-    ``(h, w, C)``; on the CPU as the kernel wants them, in tiles."""
+    ``(h, w, C)``, not negative; on the CPU as the kernel wants them, in tiles."""
 
     keys: Tensor
     values: Tensor
@@ -66,13 +66,18 @@ def weighted_sums(
         do_all([partial(_in_one_pass, search, *maps) for search in searches], torch.get_num_threads())
         return
     for search in searches:
-        place = (slice(None), *search.window)
-        queries = keys[place]
-        total = out.new_zeros(())
-        for cells, near in search.remembered:
-            weight = (cells.keys[near].flatten(0, 1) @ queries.flatten(1) + shift).exp_()
-            total = total + cells.values[near].flatten(0, 1).T @ weight
-        out[place] = total.view(-1, *queries.shape[1:])
+        _in_torch(search, keys, shift, out)
+
+
+def _in_torch(search: Search, keys: Tensor, shift: float, out: Tensor) -> None:
+    """The definition, which runs anywhere."""
+    place = (slice(None), *search.window)
+    queries = keys[place]
+    total = out.new_zeros(())
+    for cells, near in search.remembered:
+        weight = (cells.keys[near].flatten(0, 1) @ queries.flatten(1) + shift).exp_()
+        total = total + cells.values[near].flatten(0, 1).T @ weight
+    out[place] = total.view(-1, *queries.shape[1:])
 
 
 def _in_one_pass(search: Search, keys: np.ndarray, shift: np.float32, out: np.ndarray) -> None:
