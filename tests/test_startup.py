@@ -20,8 +20,18 @@ print(*(name for name in ("torch._dynamo", "sympy", "matplotlib", "pandas") if n
 """
 
 
+def loaded(script: str) -> list[str]:
+    """What a script prints, word by word."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
 def test_segmenting_loads_nothing_that_it_does_not_need() -> None:
     """torch's compiler alone takes two seconds and 150 MB."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
+    assert loaded(SCRIPT) == []
+
+
+def test_filtering_and_evaluating_do_without_torch() -> None:
+    names = "segspn.craf, segspn.evaluation, segspn.video, segspn.cli"
+    assert loaded(f"import sys, {names}; print('torch' in sys.modules)") == ["False"]

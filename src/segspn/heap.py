@@ -16,10 +16,12 @@ import math
 import mmap
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # CRAF keeps arrays apart too, and does without torch
+    from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_FREE = 256 << 20
@@ -59,6 +61,8 @@ def apart(tensor: Tensor) -> Tensor:
     """A copy in memory of its own, outside the heap; the tensor itself where there is no need."""
     if _library is None or tensor.device.type != "cpu" or tensor.requires_grad:
         return tensor
+    import torch
+
     return torch.from_numpy(array_apart(tensor.numpy()))
 
 
@@ -66,6 +70,8 @@ def zeros_apart(size: tuple[int, ...], like: Tensor) -> Tensor:
     """Zeros of a dtype and device, in memory of their own where there is need."""
     if _library is None or like.device.type != "cpu" or not math.prod(size):
         return like.new_zeros(size)
+    import torch
+
     memory = mmap.mmap(-1, math.prod(size) * like.element_size(), access=mmap.ACCESS_COPY)
     return torch.frombuffer(memory, dtype=like.dtype).view(size)
 
