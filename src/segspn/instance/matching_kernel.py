@@ -57,11 +57,12 @@ def _exp(builder: Any, x: Any) -> Any:
 
 
 @intrinsic
-def _meet(typingctx, sums, s, queries, q, width, keys, k, values, v, used, count, shift):  # type: ignore[no-untyped-def]
+def _meet(typingctx, sums, s, queries, q, width, keys, k, values, used, count, shift):  # type: ignore[no-untyped-def]
     """sums[c, a] += exp(queries[:, a] . keys + shift) * values[c] for c of used[:count].
 
-    Each from an element on, given beside its array, which is C-contiguous float32: ``sums`` (C, GROUP,
-    LANES), lanes apart; ``queries`` (width, GROUP); ``keys`` (width, LANES); ``values`` (C, LANES).
+    All are C-contiguous float32, the first three from an element on, which is given beside them:
+    ``sums`` (C, GROUP, LANES), lanes apart; ``queries`` (width, GROUP); ``keys`` (width, LANES); and
+    ``values`` (C, LANES).
     """
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
@@ -83,8 +84,8 @@ def _meet(typingctx, sums, s, queries, q, width, keys, k, values, v, used, count
             vector = builder.insert_element(blank, value, _INT(0))
             return builder.shuffle_vector(vector, blank, _splat(0, _INTS))
 
-        sums, queries, keys, values = pointer(0, 1), pointer(2, 3), pointer(5, 6), pointer(7, 8)
-        width, used, count, shift = args[4], pointer(9), args[10], args[11]
+        sums, queries, keys, values = pointer(0, 1), pointer(2, 3), pointer(5, 6), pointer(7)
+        width, used, count, shift = args[4], pointer(8), args[9], args[10]
         start = in_all_lanes(shift)
         products = [cgutils.alloca_once(builder, _VECTOR) for _ in range(GROUP)]
         for product in products:
@@ -107,7 +108,7 @@ def _meet(typingctx, sums, s, queries, q, width, keys, k, values, v, used, count
         return context.get_dummy_value()
 
     i, f = types.intp, types.float32
-    return types.void(sums, i, queries, i, i, keys, i, values, i, used, i, f), codegen
+    return types.void(sums, i, queries, i, i, keys, i, values, used, i, f), codegen
 
 
 _jit = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -161,7 +162,6 @@ def add(sums, queries, keys, values, top, bottom, left, right, shift):  # type: 
                     keys,
                     (r * tiles + t) * width * LANES,
                     near,
-                    0,
                     used,
                     count,
                     shift,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -53,20 +54,16 @@ class _Entry:
     values: Tensor  # (h, w, 4 N + 1): shares, and a one that sums the weights
     annotated: bool
     index: int
-    _cells: Cells | None = field(default=None, init=False)  # once asked for
 
-    @property
+    @cached_property
     def cells(self) -> Cells:
         """What is compared: all cells of a recent frame; of an annotated one, in a single row, what
         stands for the whole of it (see `thinned`), half of what a global search costs."""
-        if self._cells is None:
-            keys, values = self.keys, self.values
-            if self.annotated:
-                counts = thinned((values[..., :-1] > 0).any(-1)[None])[0]
-                kept = counts > 0
-                keys, values = keys[kept][None], (values[kept] * counts[kept][:, None])[None]
-            self._cells = Cells.of(keys, values)
-        return self._cells
+        if not self.annotated:
+            return Cells.of(self.keys, self.values)
+        counts = thinned((self.values[..., :-1] > 0).any(-1)[None])[0]
+        kept = counts > 0
+        return Cells.of(self.keys[kept][None], (self.values[kept] * counts[kept][:, None])[None])
 
 
 def _entry(keys: Tensor, shares: Tensor, index: int, annotated: bool) -> _Entry:
