@@ -3,7 +3,9 @@
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
 back at once and ask for it again, page by page, in the next frame: a sixteenth of its time. So what
 is free at the heap's top stays, and every three frames all that is free anywhere is given back. What is
-kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
+kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes. Its
+memory is handed on, since the next frame keeps arrays of the same sizes and new pages cost more than the
+copy that fills them.
 
 OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
 itself the last 1024 of them. Ten objects in windows of ten sizes need some 350 in a frame.
@@ -16,6 +18,8 @@ import math
 import mmap
 import os
 import sys
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +31,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_FREE = 256 << 20
 _LARGEST_IN_HEAP = 32 << 20  # glibc takes no more
 _KERNELS = 512
+_PIECE = 1 << 16  # bytes, of which what lies apart takes whole multiples
+_SPARE = 48 << 20  # bytes at most that wait to be handed on
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -72,15 +78,56 @@ def zeros_apart(size: tuple[int, ...], like: Tensor) -> Tensor:
         return like.new_zeros(size)
     import torch
 
-    memory = mmap.mmap(-1, math.prod(size) * like.element_size(), access=mmap.ACCESS_COPY)
-    return torch.frombuffer(memory, dtype=like.dtype).view(size)
+    memory = _memory(math.prod(size) * like.element_size())
+    return torch.from_numpy(memory).view(like.dtype).view(size).zero_()
 
 
 def array_apart(array: np.ndarray) -> np.ndarray:
     """The same of an array, but always a copy."""
     if _library is None or not array.size:
         return array.copy()
-    memory = mmap.mmap(-1, array.nbytes, access=mmap.ACCESS_COPY)
-    out = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    out = _memory(array.nbytes).view(array.dtype).reshape(array.shape)
     out[...] = array
     return out
+
+
+def _memory(size: int) -> np.ndarray:
+    """``size`` bytes apart, uint8, with anything in them."""
+    whole = -(-size // _PIECE) * _PIECE
+    return np.asarray(_Lent(_spare.take(whole) or mmap.mmap(-1, whole, access=mmap.ACCESS_COPY)))[:size]
+
+
+class _Spare:
+    """Memory that nobody holds any more, by its size; the longest unused goes when there is too much."""
+
+    def __init__(self) -> None:
+        self._all: list[mmap.mmap] = []
+        self._lock = threading.RLock()  # memory may come back in the midst of `take`
+
+    def take(self, size: int) -> mmap.mmap | None:
+        with self._lock:
+            for k in range(len(self._all) - 1, -1, -1):
+                if len(self._all[k]) == size:
+                    return self._all.pop(k)
+        return None
+
+    def put(self, memory: mmap.mmap) -> None:
+        with self._lock:
+            self._all.append(memory)
+            while sum(len(one) for one in self._all) > _SPARE:
+                self._all.pop(0)
+
+
+_spare = _Spare()
+
+
+class _Lent:
+    """Memory as numpy takes it; handed on when the last array over it is gone."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+        view = np.frombuffer(memory, np.uint8)
+        self.__array_interface__ = {**view.__array_interface__, "data": (view.ctypes.data, False)}
+
+    def __del__(self, put: Callable[[mmap.mmap], None] = _spare.put) -> None:
+        put(self._memory)
