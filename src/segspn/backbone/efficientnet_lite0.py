@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segspn.backbone.convolution import NOTHING, RELU6, Conv2d
+
 # (repeats, kernel, stride, expansion, channels out) of each stage.
 _STAGES = (
     (1, 3, 1, 1, 16),
@@ -25,33 +27,50 @@ _STAGES = (
 # Index of the last block at each stride: the features that are handed out.
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 _BN_EPS = 1e-3  # the TensorFlow original's
-_BAND = 2**21  # values of expanded maps at a time: 8 MB
+_BAND = 2**22  # values of expanded maps at a time: 16 MB
 
 
-class SameConv(nn.Conv2d):
+class SameConv(Conv2d):
     """Convolution with TensorFlow's SAME padding, which the published weights expect.
 
     Output size is ``ceil(input / stride)``; an odd amount of padding goes to the right and bottom.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.padded(x, self.pads(x.shape[-2:]))
+    before = 0  # zeros that the kernel brings along above and to the left
+
+    def forward(self, x: Tensor, activation: str = NOTHING, add: Tensor | None = None) -> Tensor:
+        return self.padded(x, self.pads(x.shape[-2:]), activation, add)
+
+    @torch.no_grad()
+    def even(self) -> None:
+        """Make the padding of even sizes the same on all sides, by zeros in the kernel: maps need not
+        be copied to be padded."""
+        if self.stride[0] == 2 and not self.before:
+            self.before = 1
+            self.weight = nn.Parameter(F.pad(self.weight, (1, 0, 1, 0)), self.weight.requires_grad)
+            self.kernel_size = tuple(k + 1 for k in self.kernel_size)  # type: ignore[assignment]
 
     def pads(self, size: Sequence[int]) -> tuple[int, int, int, int]:
         """Zeros to the left, right, top and bottom of an input of size ``(H, W)``."""
         out: list[int] = []
         for n, k, s in zip(size[::-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((-(-n // s) - 1) * s + k - n, 0)
-            out += [total // 2, total - total // 2]
+            total = max((-(-n // s) - 1) * s + k - self.before - n, 0)
+            out += [total // 2 + self.before, total - total // 2]
         return out[0], out[1], out[2], out[3]
 
-    def padded(self, x: Tensor, pads: tuple[int, int, int, int]) -> Tensor:
+    def padded(
+        self,
+        x: Tensor,
+        pads: tuple[int, int, int, int],
+        activation: str = NOTHING,
+        add: Tensor | None = None,
+    ) -> Tensor:
         """The convolution with these ``pads`` in place of those of the size of ``x``."""
         left, right, top, bottom = pads
         around = (top, left)
         if left != right or top != bottom:
             x, around = F.pad(x, pads), (0, 0)
-        return F.conv2d(x, self.weight, self.bias, self.stride, around, 1, self.groups)
+        return self.padded_by(around, x, activation, add)
 
 
 class ConvBN(nn.Sequential):
@@ -60,26 +79,46 @@ class ConvBN(nn.Sequential):
     def __init__(
         self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
     ) -> None:
-        layers: list[nn.Module] = [
+        super().__init__(
             SameConv(cin, cout, kernel, stride, groups=groups, bias=False),
             nn.BatchNorm2d(cout, eps=_BN_EPS),
-        ]
-        if act:
-            layers.append(nn.ReLU6(inplace=True))
-        super().__init__(*layers)
+        )
+        self.activation = RELU6 if act else NOTHING
+
+    @property
+    def conv(self) -> SameConv:
+        conv = self[0]
+        assert isinstance(conv, SameConv)
+        return conv
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """``add`` is for linear ones."""
+        return self.padded(x, self.conv.pads(x.shape[-2:]), add)
+
+    def padded(
+        self, x: Tensor, pads: tuple[int, int, int, int], add: Tensor | None = None
+    ) -> Tensor:
+        """The same with these ``pads`` in place of those of the size of ``x``."""
+        if len(self) == 1:
+            return self.conv.padded(x, pads, self.activation, add)
+        y: Tensor = self[1](self.conv.padded(x, pads))
+        if add is not None:
+            y = y + add
+        return F.relu6(y) if self.activation == RELU6 else y
 
     @torch.no_grad()
     def fuse(self) -> None:
         """Fold the batch-norm's stored statistics into the convolution (inference only)."""
-        conv, bn = self[0], self[1]
-        if not isinstance(bn, nn.BatchNorm2d):
+        if len(self) == 1:
             return
-        assert isinstance(conv, SameConv) and bn.running_var is not None
+        conv, bn = self.conv, self[1]
+        assert isinstance(bn, nn.BatchNorm2d) and bn.running_var is not None
         assert bn.running_mean is not None
         scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
         conv.weight.mul_(scale[:, None, None, None])
         conv.bias = nn.Parameter(bn.bias - bn.running_mean * scale, requires_grad=False)
-        self[1] = nn.Identity()
+        conv.even()
+        del self[1]
 
 
 class Block(nn.Module):
@@ -98,13 +137,16 @@ class Block(nn.Module):
         rows = self._rows(x)
         if rows < x.shape[-2] and not (self.training or torch.is_grad_enabled()):
             return self._in_bands(x, rows)
-        y = self.layers(x)
-        return x + y if self.residual else y
+        *before, project = self.layers
+        y = x
+        for layer in before:
+            y = layer(y)
+        y = project(y, x if self.residual else None)
+        return y
 
     def _rows(self, x: Tensor) -> int:
         """Rows of the output of ``x`` in a band; those of ``x`` where all of it fits into one."""
-        conv = self._depthwise[0]
-        assert isinstance(conv, SameConv)
+        conv = self._depthwise.conv
         line = len(x) * conv.in_channels * x.shape[-1]
         if x.device.type != "cpu" or line * x.shape[-2] <= _BAND:
             return x.shape[-2]
@@ -116,9 +158,8 @@ class Block(nn.Module):
         The expanded maps of the first blocks are tens of megabytes, which the allocator returns to
         the system each time: the pages of a band stay in use, and partly in the cache.
         """
-        expand = self.layers[:-2]
-        conv, *rest = *self._depthwise, self.layers[-1]
-        assert isinstance(conv, SameConv)
+        expand, project = self.layers[:-2], self.layers[-1]
+        conv = self._depthwise.conv
         height = x.shape[-2]
         kernel, stride = conv.kernel_size[0], conv.stride[0]
         left, right, above, _ = conv.pads(x.shape[-2:])
@@ -128,12 +169,8 @@ class Block(nn.Module):
             last = min(count, first + rows)
             top, bottom = first * stride - above, (last - 1) * stride - above + kernel
             y = expand(x[:, :, max(0, top) : bottom])
-            y = conv.padded(y, (left, right, max(0, -top), max(0, bottom - height)))
-            for layer in rest:
-                y = layer(y)
-            if self.residual:
-                y += x[:, :, first:last]
-            bands.append(y)
+            y = self._depthwise.padded(y, (left, right, max(0, -top), max(0, bottom - height)))
+            bands.append(project(y, x[:, :, first:last] if self.residual else None))
         return torch.cat(bands, 2)
 
     @property

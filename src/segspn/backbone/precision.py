@@ -6,9 +6,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
 Lower = Callable[[], AbstractContextManager[object]]
 """Makes a context in which nets run: an autocast, or nothing."""
+
+
+def lowered(x: Tensor) -> Tensor:
+    """As autocast, where it is on, gives a CPU tensor to a convolution."""
+    return x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

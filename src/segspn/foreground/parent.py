@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segspn.backbone.convolution import RELU, Conv2d
+
 SUB = 2  # each cell predicts SUB x SUB values, so that scores come out at stride 4
 
 
@@ -33,10 +35,10 @@ class Trunk(nn.Module):
             {str(s): nn.BatchNorm2d(channels[s], affine=False) for s in inputs}
         )
         # 1x1 convolutions commute with bilinear upsampling: the coarse strides are projected first.
-        self.lateral = nn.ModuleDict({str(s): nn.Conv2d(c, width, 1) for s, c in inputs.items()})
-        self.depthwise = nn.Conv2d(width, width, 5, padding=2, groups=width)
-        self.expand = nn.Conv2d(width, 2 * width, 1)
-        self.project = nn.Conv2d(2 * width, width, 1)
+        self.lateral = nn.ModuleDict({str(s): Conv2d(c, width, 1) for s, c in inputs.items()})
+        self.depthwise = Conv2d(width, width, 5, padding=2, groups=width)
+        self.expand = Conv2d(width, 2 * width, 1)
+        self.project = Conv2d(2 * width, width, 1)
 
     @torch.no_grad()
     def fuse(self) -> None:
@@ -45,7 +47,7 @@ class Trunk(nn.Module):
             norm = self.norm[key]
             if not isinstance(norm, nn.BatchNorm2d):
                 continue
-            assert isinstance(lateral, nn.Conv2d) and lateral.bias is not None
+            assert isinstance(lateral, Conv2d) and lateral.bias is not None
             assert norm.running_mean is not None and norm.running_var is not None
             scale = (norm.running_var + norm.eps).rsqrt()
             shift = -norm.running_mean * scale
@@ -62,13 +64,15 @@ class Trunk(nn.Module):
             x = self.norm[key](features[int(key)])
             if key == "4":
                 x = F.pixel_unshuffle(x, SUB)
-            x = lateral(x)
-            if x.shape[-2:] != size:
-                x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            if x.shape[-2:] == size:
+                total = lateral(x, add=total)
+                continue
+            x = F.interpolate(lateral(x), size=size, mode="bilinear", align_corners=False)
             total = x if total is None else total + x
         assert total is not None
-        y = F.relu(self.expand(self.depthwise(F.relu(total))))
-        return total + self.project(y)
+        y = self.expand(self.depthwise(F.relu(total)), RELU)
+        out: Tensor = self.project(y, add=total)
+        return out
 
 
 class Head(nn.Module):
@@ -76,11 +80,11 @@ class Head(nn.Module):
 
     def __init__(self, width: int = 96, hidden: int = 32) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, hidden, 3, padding=1)
-        self.conv2 = nn.Conv2d(hidden, SUB * SUB, 3, padding=1)
+        self.conv1 = Conv2d(width, hidden, 3, padding=1)
+        self.conv2 = Conv2d(hidden, SUB * SUB, 3, padding=1)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv2(F.relu(self.conv1(embedding))), SUB)
+        return F.pixel_shuffle(self.conv2(self.conv1(embedding, RELU)), SUB)
 
 
 class ParentNet(nn.Module):
@@ -96,7 +100,7 @@ class ParentNet(nn.Module):
         super().__init__()
         self.trunk = Trunk(channels, width)
         self.head = Head(width, hidden)
-        self.key = nn.Conv2d(width, key, 1)
+        self.key = Conv2d(width, key, 1)
         # Temperature of the matching softmax, learned in training: weight = exp(scale * cosine).
         self.log_scale = nn.Parameter(torch.tensor(3.4))
 

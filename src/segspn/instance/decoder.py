@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segspn.backbone.convolution import RELU, Conv2d
 from segspn.backbone.place import Place
 from segspn.foreground.parent import SUB
 from segspn.instance.learner import CELLS
@@ -122,18 +123,18 @@ class Decoder(nn.Module):
 
     def __init__(self, width: int = 96, hidden: int = 40, key: int = 32) -> None:
         super().__init__()
-        self.shared = nn.Conv2d(width, hidden, 3, padding=1)
-        self.own = nn.Conv2d(CHANNELS, hidden, 3, padding=1)
-        self.near = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.far = nn.Conv2d(hidden, hidden, 3, padding=3, dilation=3)
-        self.wide = nn.Conv2d(hidden, hidden, 3, padding=2, dilation=2)
-        self.first = nn.Conv2d(hidden, CELLS, 3, padding=1)
-        self.query = nn.Conv2d(width, key, 1)
-        self.key = nn.Conv2d(width, key, 1)
+        self.shared = Conv2d(width, hidden, 3, padding=1)
+        self.own = Conv2d(CHANNELS, hidden, 3, padding=1)
+        self.near = Conv2d(hidden, hidden, 3, padding=1)
+        self.far = Conv2d(hidden, hidden, 3, padding=3, dilation=3)
+        self.wide = Conv2d(hidden, hidden, 3, padding=2, dilation=2)
+        self.first = Conv2d(hidden, CELLS, 3, padding=1)
+        self.query = Conv2d(width, key, 1)
+        self.key = Conv2d(width, key, 1)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
-        self.again = nn.Conv2d(CELLS + 1, hidden, 3, padding=1)
-        self.last = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.second = nn.Conv2d(hidden, CELLS, 3, padding=1)
+        self.again = Conv2d(CELLS + 1, hidden, 3, padding=1)
+        self.last = Conv2d(hidden, hidden, 3, padding=1)
+        self.second = Conv2d(hidden, CELLS, 3, padding=1)
         self.trust = nn.Parameter(torch.tensor([1.0, 1.0, 0.5, 2.0]))
         for out in (self.first, self.second):
             nn.init.zeros_(out.weight)
@@ -154,16 +155,16 @@ class Decoder(nn.Module):
         """
         b, n = known.shape[:2]
         start = (known[:, :, : 4 * CELLS].unflatten(2, (4, CELLS)) * self.trust.view(4, 1, 1, 1)).sum(2)
-        x = F.relu(looked.context.repeat_interleave(n, 0) + self.own(known.flatten(0, 1)))
-        x = x + F.relu(self.near(x))
-        wide = F.relu(self.wide(F.avg_pool2d(x, 2, ceil_mode=True)))
+        x = self.own(known.flatten(0, 1), RELU, add=looked.context.repeat_interleave(n, 0))
+        x = x + self.near(x, RELU)
+        wide = self.wide(F.avg_pool2d(x, 2, ceil_mode=True), RELU)
         x = x + F.interpolate(wide, size=x.shape[-2:], mode="bilinear", align_corners=False)
-        x = x + F.relu(self.far(x))
-        first = start.flatten(0, 1) + self.first(x)
+        x = x + self.far(x, RELU)
+        first = self.first(x, add=start.flatten(0, 1))
         alike = self._alike(looked, first.mean(1).sigmoid().unflatten(0, (b, n)))
-        x = x + F.relu(self.again(torch.cat((first.clamp(-8, 8) / 4, 2 * alike - 1), 1)))
-        x = x + F.relu(self.last(x))
-        second = first + self.second(x)
+        x = x + self.again(torch.cat((first.clamp(-8, 8) / 4, 2 * alike - 1), 1), RELU)
+        x = x + self.last(x, RELU)
+        second = self.second(x, add=first)
         both = F.pixel_shuffle(torch.cat((first, second)), SUB)[:, 0]
         one, two = both.unflatten(0, (2, b, n))
         return one, two

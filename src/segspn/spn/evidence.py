@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segspn.backbone.convolution import RELU, Conv2d
 from segspn.backbone.place import Place
 from segspn.instance.lookalikes import as_look_alikes, projected
 
@@ -49,18 +50,18 @@ class MaskEvidence(nn.Module):
         key: int = 32,
     ) -> None:
         super().__init__()
-        self.query = nn.Conv2d(embedding, key, 1)
-        self.key = nn.Conv2d(embedding, key, 1)
+        self.query = Conv2d(embedding, key, 1)
+        self.key = Conv2d(embedding, key, 1)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
-        self.shared = nn.Conv2d(embedding, hidden, 3, padding=1)
-        self.own = nn.Conv2d(9, hidden, 3, padding=1)
-        self.near = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.far = nn.Conv2d(hidden, hidden, 3, padding=3, dilation=3)
-        self.up = nn.Conv2d(hidden, fine * 4, 1)
-        self.shared_fine = nn.Conv2d(4 * detail, fine, 1)
-        self.own_fine = nn.Conv2d(5, fine, 3, padding=1)
-        self.mix = nn.Conv2d(fine, fine, 3, padding=1)
-        self.out = nn.Conv2d(fine, 12, 3, padding=1)
+        self.shared = Conv2d(embedding, hidden, 3, padding=1)
+        self.own = Conv2d(9, hidden, 3, padding=1)
+        self.near = Conv2d(hidden, hidden, 3, padding=1)
+        self.far = Conv2d(hidden, hidden, 3, padding=3, dilation=3)
+        self.up = Conv2d(hidden, fine * 4, 1)
+        self.shared_fine = Conv2d(4 * detail, fine, 1)
+        self.own_fine = Conv2d(5, fine, 3, padding=1)
+        self.mix = Conv2d(fine, fine, 3, padding=1)
+        self.out = Conv2d(fine, 12, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         start = [0.0] * 4 + [2.0] * 4 + [-2.0] * 4  # no change, much trust, little held back
         with torch.no_grad():
@@ -110,14 +111,13 @@ class MaskEvidence(nn.Module):
         else:
             seen = memory.flatten(0, 1)[:, None] * 2 - 1
         cells = F.pixel_unshuffle(torch.cat((quarter, seen), 1), 2)
-        own = self.own(torch.cat((cells, votes.flatten(0, 1)[:, None]), 1))
-        x = F.relu(looked.context.repeat_interleave(n, 0) + own)
-        x = x + F.relu(self.near(x))
-        x = x + F.relu(self.far(x))
-        y = self.own_fine(torch.cat((F.pixel_unshuffle(half, 2), seen), 1))
-        y = y + looked.fine.repeat_interleave(n, 0)
-        y = F.relu(y + F.pixel_shuffle(self.up(x), 2))
-        y = y + F.relu(self.mix(y))
+        known = torch.cat((cells, votes.flatten(0, 1)[:, None]), 1)
+        x = self.own(known, RELU, add=looked.context.repeat_interleave(n, 0))
+        x = x + self.near(x, RELU)
+        x = x + self.far(x, RELU)
+        y = looked.fine.repeat_interleave(n, 0) + F.pixel_shuffle(self.up(x), 2)
+        y = self.own_fine(torch.cat((F.pixel_unshuffle(half, 2), seen), 1), RELU, add=y)
+        y = y + self.mix(y, RELU)
         change, rest = self.out(y).split((4, 8), 1)
         all_three = F.pixel_shuffle(torch.cat((change, rest.sigmoid()), 1), 2)
         all_three = F.interpolate(all_three, scale_factor=2, mode="bilinear", align_corners=False)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segspn.backbone.convolution import RELU, Conv2d
+
 
 class LightGuidance(nn.Module):
     """Image and features -> gates ``(B, 4, 3, H, W)``, all in 0..1, before normalisation.
@@ -28,11 +30,11 @@ class LightGuidance(nn.Module):
             {str(s): nn.BatchNorm2d(channels[s], affine=False) for s in (2, 4, 8, 16)}
         )
         self.lateral = nn.ModuleDict(
-            {str(s): nn.Conv2d(channels[s], width, 1) for s in (4, 8, 16)}
+            {str(s): Conv2d(channels[s], width, 1) for s in (4, 8, 16)}
         )
-        self.near = nn.Conv2d(12 + channels[2], width, 3, padding=1)
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
-        self.out = nn.Conv2d(width, 12 * 4, 1)
+        self.near = Conv2d(12 + channels[2], width, 3, padding=1)
+        self.mix = Conv2d(width, width, 3, padding=1)
+        self.out = Conv2d(width, 12 * 4, 1)
         # Start open: each direction's three gates sum to about 0.9.
         nn.init.constant_(self.out.bias, -0.85)  # type: ignore[arg-type]
 
@@ -47,9 +49,9 @@ class LightGuidance(nn.Module):
             top = lateral if top is None else lateral + _double(top)
         assert top is not None
         pixels = F.pixel_unshuffle((image - 127.0) / 64.0, 2)
-        near = self.near(torch.cat((pixels, self.norm["2"](features[2])), 1))
-        x = F.relu(near + _double(F.relu(top)))
-        return x + F.relu(self.mix(x))
+        fine = torch.cat((pixels, self.norm["2"](features[2])), 1)
+        x = self.near(fine, RELU, add=_double(F.relu(top)))
+        return x + self.mix(x, RELU)
 
     def gates(self, detail: Tensor) -> Tensor:
         """The gates of :meth:`detail`."""
