@@ -27,7 +27,7 @@ _STAGES = (
 # Index of the last block at each stride: the features that are handed out.
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
 _BN_EPS = 1e-3  # the TensorFlow original's
-_BAND = 2**22  # values of expanded maps at a time: 16 MB
+_BAND = 16 << 20  # bytes of expanded maps at a time
 
 
 class SameConv(Conv2d):
@@ -147,7 +147,7 @@ class Block(nn.Module):
     def _rows(self, x: Tensor) -> int:
         """Rows of the output of ``x`` in a band; those of ``x`` where all of it fits into one."""
         conv = self._depthwise.conv
-        line = len(x) * conv.in_channels * x.shape[-1]
+        line = len(x) * conv.in_channels * x.shape[-1] * x.element_size()
         if x.device.type != "cpu" or line * x.shape[-2] <= _BAND:
             return x.shape[-2]
         return max(1, _BAND // (line * conv.stride[0]))
@@ -162,14 +162,17 @@ class Block(nn.Module):
         conv = self._depthwise.conv
         height = x.shape[-2]
         kernel, stride = conv.kernel_size[0], conv.stride[0]
-        left, right, above, _ = conv.pads(x.shape[-2:])
+        pads = conv.pads(x.shape[-2:])
+        above = pads[2]
         bands = []
         count = -(-height // stride)
         for first in range(0, count, rows):
             last = min(count, first + rows)
-            top, bottom = first * stride - above, (last - 1) * stride - above + kernel
-            y = expand(x[:, :, max(0, top) : bottom])
-            y = self._depthwise.padded(y, (left, right, max(0, -top), max(0, bottom - height)))
+            # The band is padded as the map is, and rows that saw false zeros are cut off again.
+            false = min(first, -(-above // stride))
+            top, bottom = (first - false) * stride, (last - 1) * stride - above + kernel
+            y = self._depthwise.padded(expand(x[:, :, top:bottom]), pads)
+            y = y[:, :, false : false + last - first]
             bands.append(project(y, x[:, :, first:last] if self.residual else None))
         return torch.cat(bands, 2)
 
