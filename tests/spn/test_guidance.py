@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segspn.backbone import Frame
+from segspn.backbone import EfficientNetLite0, Frame
 from segspn.errors import InputError
 from segspn.spn import LightGuidance, Propagation, SpnRefiner, propagate
 from segspn.spn.guidance_vgg16 import Vgg16Guidance
+from segspn.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,3 +137,17 @@ def test_refiner_without_a_backbone(guidance: Vgg16Guidance) -> None:
         refined = refiner.refine(frame, torch.rand(2, 32, 64))
     assert refined.shape == (2, 30, 40)
     assert 0 <= float(refined.min()) and float(refined.max()) <= 1
+
+
+@torch.no_grad()
+def test_fused_guidance_gives_the_same_gates() -> None:
+    channels = EfficientNetLite0.channels
+    torch.manual_seed(0)
+    plain = LightGuidance(channels)
+    load_weights(plain, "spn_guidance")
+    fused = copy.deepcopy(plain.eval())
+    fused.fuse()
+    fused.fuse()  # once is enough
+    image = 255 * torch.rand(1, 3, 64, 96)
+    features = {s: torch.randn(1, c, 64 // s, 96 // s) for s, c in channels.items()}
+    assert torch.allclose(fused(image, features), plain(image, features), atol=1e-5)

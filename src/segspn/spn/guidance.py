@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from segspn.backbone.convolution import RELU, Conv2d
 
+_GREY, _PIXEL_SCALE = 127.0, 64.0
+
 
 class LightGuidance(nn.Module):
     """Image and features -> gates ``(B, 4, 3, H, W)``, all in 0..1, before normalisation.
@@ -37,6 +39,39 @@ class LightGuidance(nn.Module):
         self.out = Conv2d(width, 12 * 4, 1)
         # Start open: each direction's three gates sum to about 0.9.
         nn.init.constant_(self.out.bias, -0.85)  # type: ignore[arg-type]
+        self.pixels: Conv2d | None = None  # of `fuse`
+        self.mean: Tensor
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold the standardisation into the convolutions after it, and make the pixels' part of `near`
+        a convolution of the image itself, which need not be shuffled for it (inference only)."""
+        if self.pixels is not None:
+            return
+        moved = {}
+        for key, norm in self.norm.items():
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None and norm.running_var is not None
+            moved[key] = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
+        for key, lateral in self.lateral.items():
+            assert isinstance(lateral, Conv2d) and lateral.bias is not None
+            mean, scale = moved[key]
+            lateral.weight *= scale[:, None, None]
+            lateral.bias -= (lateral.weight[:, :, 0, 0] * mean).sum(1)
+        mean, scale = moved["2"]
+        weight = self.near.weight
+        pixels, features = weight.split((12, weight.shape[1] - 12), 1)
+        # Of 2x2 pixels a cell, as pixel_unshuffle orders them, to 6x6 pixels.
+        spread = pixels.unflatten(1, (3, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+        self.pixels = Conv2d(3, self.width, 6, stride=2, padding=2, bias=False).to(weight.device)
+        self.pixels.weight.copy_(spread / _PIXEL_SCALE)
+        near = Conv2d(len(scale), self.width, 3, padding=1).to(weight.device)
+        near.weight.copy_(features * scale[:, None, None])
+        assert near.bias is not None and self.near.bias is not None
+        near.bias.copy_(self.near.bias)
+        self.near = near
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        del self.norm
 
     def detail(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
         """What the gates are made from, at stride 2: ``(B, width, H/2, W/2)``.
@@ -45,19 +80,26 @@ class LightGuidance(nn.Module):
         """
         top: Tensor | None = None
         for stride in (16, 8, 4):
-            lateral = self.lateral[str(stride)](self.norm[str(stride)](features[stride]))
+            x = features[stride]
+            lateral = self.lateral[str(stride)](x if self.pixels else self.norm[str(stride)](x))
             top = lateral if top is None else lateral + _double(top)
         assert top is not None
-        pixels = F.pixel_unshuffle((image - 127.0) / 64.0, 2)
-        fine = torch.cat((pixels, self.norm["2"](features[2])), 1)
-        x = self.near(fine, RELU, add=_double(F.relu(top)))
+        coarse, pixels = _double(F.relu(top)), image - _GREY
+        if self.pixels is None:
+            cells = F.pixel_unshuffle(pixels / _PIXEL_SCALE, 2)
+            x = self.near(torch.cat((cells, self.norm["2"](features[2])), 1), RELU, add=coarse)
+        else:
+            x = self.near(features[2] - self.mean, RELU, add=self.pixels(pixels, add=coarse))
         return x + self.mix(x, RELU)
 
     def gates(self, detail: Tensor) -> Tensor:
         """The gates of :meth:`detail`."""
+        return F.pixel_shuffle(self.cells(detail), 2).unflatten(1, (4, 3))
+
+    def cells(self, detail: Tensor) -> Tensor:
+        """The gates before their 2x2 pixels a cell are spread: ``(B, 48, H/2, W/2)``, float32."""
         # Planes first: shuffling the pixels of interleaved channels takes twice as long.
-        half = self.out(detail.contiguous()).sigmoid_()
-        return F.pixel_shuffle(half, 2).unflatten(1, (4, 3))
+        return self.out(detail.contiguous()).float().sigmoid_()
 
     def forward(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
         return self.gates(self.detail(image, features))

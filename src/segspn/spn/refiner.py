@@ -103,6 +103,7 @@ class SpnRefiner(nn.Module):
         load_weights(gates, guidance)
         load_weights(judge, evidence)
         load_weights(applied, propagation)
+        gates.fuse()
         refiner = cls(gates, applied, backbone, parent, judge).eval().requires_grad_(False)
         # The order of the backbone's features; what has few channels is faster as planes.
         for wide in (gates.near, gates.mix):
@@ -131,6 +132,8 @@ class SpnRefiner(nn.Module):
         self, frame: Frame, scores: Tensor, stride: int, memory: Tensor | None, out: Tensor
     ) -> None:
         """Write each object's scores into ``out`` ``(N, Hp, Wp)``, where it is to be seen and around."""
+        from segspn.spn.interleave import interleave  # which loads numba
+
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
         boxes = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
         rooms = [None if box is None else box.grown(out.shape[-2:]) for box in boxes]
@@ -145,10 +148,11 @@ class SpnRefiner(nn.Module):
             if box is None or room is None:
                 continue
             if shared is None:
-                looked, gates = self._guide(frame, room)
+                looked, cells = self._guide(frame, room)
             else:
                 inner = room.within(whole)
-                looked, gates = shared[0].cut(inner), inner.cut(shared[1])
+                looked, cells = shared[0].cut(inner), inner.cut(shared[1], 2)
+            gates = interleave(cells).unflatten(1, (4, 3))
             voted = None if memory is None else room.cut(memory[None, k : k + 1], 4)
             given = self.propagation.values(room.cut(scores[None, k : k + 1], stride), room.size)
             with self.lower():
@@ -157,8 +161,8 @@ class SpnRefiner(nn.Module):
             torch.sigmoid(box.within(room).cut(logits[0, 0]), out=box.cut(out)[k])
 
     def _guide(self, frame: Frame, place: Place) -> tuple[Looked, Tensor]:
-        """What is the same for all objects of a place: the look of the evidence net, and gates
-        ``(1, 4, 3, h, w)``."""
+        """What is the same for all objects of a place: the look of the evidence net, and gates, of
+        `LightGuidance.cells`."""
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
         assert isinstance(self.guidance, LightGuidance)
         features = {s: place.cut(f, s) for s, f in frame.features(self.backbone).items()}
@@ -166,7 +170,7 @@ class SpnRefiner(nn.Module):
         with self.lower():
             detail = self.guidance.detail(place.cut(frame.image), features)
             looked = self.evidence.look(detail, place.cut(embedding, 8))
-            return looked, self.guidance.gates(detail).float()
+            return looked, self.guidance.cells(detail)
 
     @torch.inference_mode()
     def refine_full(self, frame: Frame, scores: Tensor, memory: Tensor | None = None) -> Tensor:

@@ -116,7 +116,7 @@ class SpnTrainer(nn.Module):
         detail = self.guidance.detail(images, features)
         values, hold = self.evidence(detail, embedding, given, memory)
         # Under autocast the convolutions give bfloat16; a scan of hundreds of steps needs more.
-        gates = self.guidance.gates(detail).float()
+        gates = self.guidance.gates(detail)
         logits: Tensor = self.propagation(values.float(), gates, hold.float())
         return logits
 
