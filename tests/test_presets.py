@@ -34,6 +34,12 @@ def test_paper_is_as_published() -> None:
     assert paper.threshold == paper.foreground.threshold == 0.5
 
 
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("threshold: 4e-1", encoding="utf-8")  # a text in YAML 1.1
+    assert load_preset(str(path)).threshold == 0.4
+
+
 def test_quality_remembers_more_than_default_with_the_same_models() -> None:
     default, quality = load_preset("default"), load_preset("quality")
     assert quality.weights == default.weights and quality.model == default.model

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that ``segspn --help`` is q
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -48,6 +49,13 @@ def _complain(message: str) -> None:
     print(f"segspn: {message}", file=sys.stderr)
 
 
+class _Notes(logging.Handler):
+    """What the library has to say, on the error stream as it is then: a progress bar replaces it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _complain(record.getMessage())
+
+
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
@@ -62,6 +70,9 @@ def main() -> None:
     """Run the command line; the console entry point."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read as torch is loaded, which is later
+    notes = logging.getLogger("segspn")
+    notes.setLevel(logging.INFO)
+    notes.handlers = [_Notes()]
     app(prog_name="segspn")
 
 

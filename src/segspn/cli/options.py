@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,13 @@ class Device(str, Enum):
 FRAMES = "Frames"
 RESULTS = "Results"
 METHOD = "Method"
+
+
+def _hush(quiet: bool) -> bool:
+    if quiet:
+        logging.getLogger("segspn").setLevel(logging.WARNING)
+    return quiet
+
 
 Input = Annotated[
     str,
@@ -128,7 +136,10 @@ Root = Annotated[Path, typer.Option(help="DAVIS folder, the one that holds Annot
 Year = Annotated[int, typer.Option(help="2016 (one object) or 2017.")]
 Subset = Annotated[str, typer.Option(help="List of sequences: ImageSets/YEAR/SUBSET.txt.")]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress bar, no summary; errors only.")
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="No progress bar, no summary; errors only.", callback=_hush
+    ),
 ]
 
 

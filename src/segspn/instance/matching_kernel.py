@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
+
+from segspn.compiled import njit
 
 LANES = 16  # remembered cells of a tile, one in each lane of a vector
 GROUP = 12  # queries that meet it at once

@@ -9,9 +9,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 
+from segspn.compiled import njit
 from segspn.threads import do_all
 
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from segspn.compiled import njit
 from segspn.spn.transpose import (
     prefetch,
     transpose_add,
