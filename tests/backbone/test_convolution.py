@@ -104,6 +104,15 @@ def test_gradients_are_those_of_torch() -> None:
     assert torch.autograd.gradcheck(lambda *at: conv(at[0], RELU, at[1]), (x, add))
 
 
+def test_operations_of_another_torch_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = convolution._OPERATIONS
+    assert convolution._have_operations() == convolution._available
+    for other in ({("_convolution_pointwise", "default"): 11}, {("_gone", "default"): 1},
+                  {("_convolution_pointwise", "gone"): 1}):  # fmt: skip
+        monkeypatch.setattr(convolution, "_OPERATIONS", {**known, **other})
+        assert not convolution._have_operations()
+
+
 @torch.no_grad()
 def test_where_operations_lack_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     conv, x = made(kernel_size=3, padding=1), torch.randn(1, 8, 9, 9)

@@ -16,8 +16,13 @@ from torch import Tensor, nn
 
 from segspn.backbone.precision import lowered
 
-# Not of torch's public interface: inductor, its compiler, emits them. Where they lack, torch it is.
-_OPERATIONS = ("_convolution_pointwise", "_reorder_convolution_weight")
+# Not of torch's public interface: its compiler emits them. With how many arguments they are known here;
+# where they lack, or have changed, torch does the work.
+_OPERATIONS = {
+    ("_convolution_pointwise", "default"): 10,
+    ("_convolution_pointwise", "binary"): 13,
+    ("_reorder_convolution_weight", "default"): 6,
+}
 
 NOTHING, RELU, RELU6 = "none", "relu", "hardtanh"
 """Activations."""
@@ -89,7 +94,11 @@ class Conv2d(nn.Conv2d):
 def _have_operations() -> bool:
     if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
         return False
-    return all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)
+    for (name, form), count in _OPERATIONS.items():
+        operation = getattr(getattr(torch.ops.mkldnn, name, None), form, None)
+        if operation is None or len(operation._schema.arguments) != count:
+            return False
+    return True
 
 
 _available = _have_operations()
