@@ -196,6 +196,7 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.range = 128.0  # of pixels, which the net wants in -1..1
         self.stem = ConvBN(3, 32, 3, 2)
         blocks: list[Block] = []
         cin = 32
@@ -206,8 +207,9 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
-        weight = next(self.parameters())
-        x = self.stem(((image - 127.0) / 128.0).to(weight.dtype))
+        # Whole numbers up to 256 are exact in bfloat16.
+        x = image.to(self.stem.conv.weight.dtype) - 127.0
+        x = self.stem(x if self.range == 1 else x / self.range)
         features: dict[int, Tensor] = {}
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -216,7 +218,10 @@ class EfficientNetLite0(nn.Module):
         return features
 
     def fuse(self) -> EfficientNetLite0:
-        """Fold all batch-norms in place (inference only); returns itself."""
+        """Fold all batch-norms and the range of the input in place (inference only); returns itself."""
+        with torch.no_grad():
+            self.stem.conv.weight.div_(self.range)
+        self.range = 1.0
         for module in self.modules():
             if isinstance(module, ConvBN):
                 module.fuse()

@@ -16,6 +16,8 @@ from segspn.video.images import load_image, sixteen_bit
 # 255 is left to "void" in the palette PNGs of VOC and DAVIS.
 LARGEST_PALETTE_ID = 254
 LARGEST_ID = 65535
+# zlib's Z_RLE: for flat areas it takes less than half the time, and files are no larger.
+_RUNS = 3
 
 
 def davis_palette() -> np.ndarray:
@@ -52,7 +54,7 @@ def write_labels(path: str | Path, labels: np.ndarray, wide: bool | None = None)
     else:
         image = Image.fromarray(labels.astype(np.uint8))
         image.putpalette(davis_palette().tobytes())
-    write_bytes(path, _png(image))
+    write_bytes(path, _png(image, compress_type=_RUNS))
 
 
 def read_labels(path: str | Path) -> np.ndarray:
@@ -99,7 +101,7 @@ def write_mask(path: str | Path, mask: np.ndarray) -> None:
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"{path}: a mask must be bool (H, W), not {mask.dtype} {mask.shape}")
-    write_bytes(path, _png(Image.fromarray(mask.astype(np.uint8) * 255)))
+    write_bytes(path, _png(Image.fromarray(mask.astype(np.uint8) * 255), compress_type=_RUNS))
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
@@ -122,8 +124,8 @@ def _values(image: Image.Image, path: Path, what: str) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, **options: int) -> bytes:
     # Encoded in memory, so that a full disk is met by one plain write.
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", **options)
     return buffer.getvalue()
