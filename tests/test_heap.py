@@ -92,6 +92,25 @@ def test_memory_is_handed_on_when_the_last_array_is_gone() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or heap._library is None, reason="needs glibc")
+def test_what_nobody_asks_for_is_given_back() -> None:
+    heap.give_back()
+    heap.give_back()
+    array = np.ones(20_000_000, np.uint8)
+    used = heap.array_apart(array)
+    other = heap.array_apart(array)
+    full = resident()
+    del used, other
+    for _ in range(3):  # one of the two goes from frame to frame
+        used = heap.array_apart(array)
+        del used
+        heap.give_back()
+    assert full - 30e6 < resident() < full - 15e6
+    heap.give_back()
+    heap.give_back()
+    assert resident() < full - 35e6
+
+
+@pytest.mark.skipif(sys.platform != "linux" or heap._library is None, reason="needs glibc")
 def test_what_waits_to_be_handed_on_is_bounded() -> None:
     held = [heap.array_apart(np.ones(1_000_000 + 70_000 * k, np.uint8)) for k in range(100)]
     full = resident()

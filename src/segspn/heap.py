@@ -58,7 +58,9 @@ def keep_free_memory() -> None:
 
 
 def give_back() -> None:
-    """Return to the system what is free, where the C library can."""
+    """Return to the system what is free, where the C library can, and what has waited to be handed on
+    since the last call."""
+    _spare.drop_old()
     if _library is not None:
         _library.malloc_trim(0)
 
@@ -98,16 +100,18 @@ def _memory(size: int) -> np.ndarray:
 
 
 class _Spare:
-    """Memory that nobody holds any more, by its size; the longest unused goes when there is too much."""
+    """Memory that nobody holds any more; the longest unused goes when there is too much."""
 
     def __init__(self) -> None:
         self._all: list[mmap.mmap] = []
+        self._old = 0  # of these how many, from the first, have waited for long
         self._lock = threading.RLock()  # memory may come back in the midst of `take`
 
     def take(self, size: int) -> mmap.mmap | None:
         with self._lock:
             for k in range(len(self._all) - 1, -1, -1):
                 if len(self._all[k]) == size:
+                    self._old -= k < self._old
                     return self._all.pop(k)
         return None
 
@@ -116,6 +120,13 @@ class _Spare:
             self._all.append(memory)
             while sum(len(one) for one in self._all) > _SPARE:
                 self._all.pop(0)
+                self._old = max(0, self._old - 1)
+
+    def drop_old(self) -> None:
+        """Let go of what was there at the last call."""
+        with self._lock:
+            del self._all[: self._old]
+            self._old = len(self._all)
 
 
 _spare = _Spare()
