@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -46,12 +47,23 @@ def make_mask(path: Path, size: tuple[int, int] = SIZE) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder`` by relative path; ``run.json``, which tells times, left out."""
+    """Every file below ``folder`` by relative path; ``run.json``, which tells times, left out.
+
+    Of a video its form stands for its bytes: x264 encodes the same pictures otherwise about once in
+    forty times, with one thread too.
+    """
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): _form(path) if path.suffix == ".mp4" else path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "run.json"
     }
+
+
+def _form(path: Path) -> bytes:
+    """Number, size and times of a video's frames."""
+    with av.open(str(path)) as video:
+        frames = [(f.pts, f.height, f.width) for f in video.decode(video=0)]
+    return repr(frames).encode()
 
 
 def picture_of(path: Path) -> np.ndarray:
