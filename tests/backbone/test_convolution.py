@@ -120,3 +120,16 @@ def test_where_operations_lack_torch_does_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(convolution, "_available", False)
     monkeypatch.setattr(conv, "_in_one_pass", None)
     assert torch.allclose(conv(x, RELU6), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_digits_do_not_depend_on_what_came_first() -> None:
+    """A resumed run meets its windows in another order, and must go on with the same numbers."""
+    for form in FORMS:
+        x = torch.randn(1, 8, 24, 32)
+        found = []
+        for first in ((24, 32), (16, 16), (60, 108), (5, 7)):
+            conv = made(**form)
+            conv(torch.randn(1, 8, *first))
+            found.append(conv(x))
+        assert all(torch.equal(y, found[0]) for y in found)
