@@ -46,7 +46,7 @@ def test_the_number_of_kernels_is_the_users_to_say(monkeypatch: pytest.MonkeyPat
     assert os.environ[name] == "7"
     monkeypatch.delenv(name)
     heap.limit_kernels()
-    assert os.environ[name] == "512"
+    assert os.environ[name] == "256"
 
 
 def test_a_copy_apart_is_a_copy() -> None:
