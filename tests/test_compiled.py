@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import sys
 from segspn.cli import main
 from segspn.cli.options import _hush
 main.__globals__["app"] = lambda **_: _hush({quiet})

@@ -54,11 +54,18 @@ class Conv2d(nn.Conv2d):
             y = self._in_one_pass(around, x)
         else:
             y = F.conv2d(x, self.weight, self.bias, self.stride, around, self.dilation, self.groups)
-        if add is not None:
-            y = y + add
-        if activation == RELU:
-            return F.relu(y)
-        return F.relu6(y) if activation == RELU6 else y
+        return finished(y, activation, add)
+
+    @torch.no_grad()
+    def fold(self, norm: nn.Module, times: int = 1) -> None:
+        """Take over what the standardisation ``norm`` does to the input of this 1x1 convolution, of
+        whose channels ``times`` in turn are one of the norm's (inference only)."""
+        assert isinstance(norm, nn.BatchNorm2d) and self.bias is not None
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = (norm.running_var + norm.eps).rsqrt()
+        scale, shift = (v.repeat_interleave(times) for v in (scale, -norm.running_mean * scale))
+        self.bias += (self.weight[:, :, 0, 0] * shift).sum(1)
+        self.weight *= scale[:, None, None]
 
     def _in_one_pass(
         self, around: tuple[int, ...], x: Tensor, activation: str = NOTHING, add: Tensor | None = None
@@ -89,6 +96,15 @@ class Conv2d(nn.Conv2d):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
+
+def finished(y: Tensor, activation: str = NOTHING, add: Tensor | None = None) -> Tensor:
+    """What follows a convolution, one after the other: activation of ``y`` plus ``add``."""
+    if add is not None:
+        y = y + add
+    if activation == RELU:
+        return F.relu(y)
+    return F.relu6(y) if activation == RELU6 else y
 
 
 def _have_operations() -> bool:

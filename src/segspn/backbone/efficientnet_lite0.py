@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segspn.backbone.convolution import NOTHING, RELU6, Conv2d
+from segspn.backbone.convolution import NOTHING, RELU6, Conv2d, finished
 
 # (repeats, kernel, stride, expansion, channels out) of each stage.
 _STAGES = (
@@ -101,10 +101,7 @@ class ConvBN(nn.Sequential):
         """The same with these ``pads`` in place of those of the size of ``x``."""
         if len(self) == 1:
             return self.conv.padded(x, pads, self.activation, add)
-        y: Tensor = self[1](self.conv.padded(x, pads))
-        if add is not None:
-            y = y + add
-        return F.relu6(y) if self.activation == RELU6 else y
+        return finished(self[1](self.conv.padded(x, pads)), self.activation, add)
 
     @torch.no_grad()
     def fuse(self) -> None:
@@ -141,8 +138,8 @@ class Block(nn.Module):
         y = x
         for layer in before:
             y = layer(y)
-        y = project(y, x if self.residual else None)
-        return y
+        out: Tensor = project(y, x if self.residual else None)
+        return out
 
     def _rows(self, x: Tensor) -> int:
         """Rows of the output of ``x`` in a band; those of ``x`` where all of it fits into one."""

@@ -40,21 +40,14 @@ class Trunk(nn.Module):
         self.expand = Conv2d(width, 2 * width, 1)
         self.project = Conv2d(2 * width, width, 1)
 
-    @torch.no_grad()
     def fuse(self) -> None:
         """Fold the standardisation into the projections after it (inference only)."""
         for key, lateral in self.lateral.items():
             norm = self.norm[key]
-            if not isinstance(norm, nn.BatchNorm2d):
+            if isinstance(norm, nn.Identity):
                 continue
-            assert isinstance(lateral, Conv2d) and lateral.bias is not None
-            assert norm.running_mean is not None and norm.running_var is not None
-            scale = (norm.running_var + norm.eps).rsqrt()
-            shift = -norm.running_mean * scale
-            if key == "4":  # as pixel_unshuffle orders channels
-                scale, shift = (v.repeat_interleave(SUB * SUB) for v in (scale, shift))
-            lateral.bias += (lateral.weight[:, :, 0, 0] * shift).sum(1)
-            lateral.weight *= scale[:, None, None]
+            assert isinstance(lateral, Conv2d)
+            lateral.fold(norm, SUB * SUB if key == "4" else 1)  # as pixel_unshuffle orders channels
             self.norm[key] = nn.Identity()
 
     def forward(self, features: Mapping[int, Tensor]) -> Tensor:

@@ -48,17 +48,15 @@ class LightGuidance(nn.Module):
         a convolution of the image itself, which need not be shuffled for it (inference only)."""
         if self.pixels is not None:
             return
-        moved = {}
-        for key, norm in self.norm.items():
-            assert isinstance(norm, nn.BatchNorm2d)
-            assert norm.running_mean is not None and norm.running_var is not None
-            moved[key] = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
         for key, lateral in self.lateral.items():
-            assert isinstance(lateral, Conv2d) and lateral.bias is not None
-            mean, scale = moved[key]
-            lateral.weight *= scale[:, None, None]
-            lateral.bias -= (lateral.weight[:, :, 0, 0] * mean).sum(1)
-        mean, scale = moved["2"]
+            assert isinstance(lateral, Conv2d)
+            lateral.fold(self.norm[key])
+            self.norm[key] = nn.Identity()
+        # Zeros around a map are means, which no bias gives: this mean is still taken off.
+        norm = self.norm["2"]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, scale = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
         weight = self.near.weight
         pixels, features = weight.split((12, weight.shape[1] - 12), 1)
         # Of 2x2 pixels a cell, as pixel_unshuffle orders them, to 6x6 pixels.
@@ -71,7 +69,7 @@ class LightGuidance(nn.Module):
         near.bias.copy_(self.near.bias)
         self.near = near
         self.register_buffer("mean", mean[:, None, None], persistent=False)
-        del self.norm
+        del self.norm["2"]
 
     def detail(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
         """What the gates are made from, at stride 2: ``(B, width, H/2, W/2)``.
@@ -80,8 +78,7 @@ class LightGuidance(nn.Module):
         """
         top: Tensor | None = None
         for stride in (16, 8, 4):
-            x = features[stride]
-            lateral = self.lateral[str(stride)](x if self.pixels else self.norm[str(stride)](x))
+            lateral = self.lateral[str(stride)](self.norm[str(stride)](features[stride]))
             top = lateral if top is None else lateral + _double(top)
         assert top is not None
         coarse, pixels = _double(F.relu(top)), image - _GREY
