@@ -111,6 +111,33 @@ def test_what_nobody_asks_for_is_given_back() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or heap._library is None, reason="needs glibc")
+def test_memory_is_given_back_once_the_process_has_grown() -> None:
+    def holes(count: int) -> list[np.ndarray]:
+        blocks = [np.ones(8000, np.uint8) for _ in range(count)]
+        return blocks[::100]
+
+    heap.give_back()
+    kept = []
+    for _ in range(20):  # frames that need what the ones before them did
+        kept = holes(2000)
+        heap.tidy()
+    steady = resident()
+    kept += holes(30_000)  # 240 MB
+    assert resident() > steady + 150e6
+    heap.tidy()
+    assert resident() < steady + 30e6 and kept
+
+
+def test_growth_is_measured_from_what_frames_need_by_themselves() -> None:
+    growth = heap._Growth()
+    for resident in (500, 900, 1000, 990, 1000, 1000, 1000, 1000, 1000, 1000, 1040, 1049):
+        assert not growth.seen(resident)
+    assert growth.seen(1051)
+    growth.begin()
+    assert not any(growth.seen(resident) for resident in (1200, 1300, 1350))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or heap._library is None, reason="needs glibc")
 def test_what_waits_to_be_handed_on_is_bounded() -> None:
     held = [heap.array_apart(np.ones(1_000_000 + 70_000 * k, np.uint8)) for k in range(100)]
     full = resident()

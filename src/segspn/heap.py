@@ -1,8 +1,8 @@
 """Memory, kept fit for a stream: the C library's heap, and what oneDNN keeps.
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
-back at once and ask for it again, page by page, in the next frame: a sixteenth of its time. So what
-is free at the heap's top stays, and every three frames all that is free anywhere is given back. What is
+back at once and ask for it again, page by page, in the next frame: a sixth of its time. So what is free
+stays, until the process has grown by a twentieth; then all that is free anywhere is given back. What is
 kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
 Its memory is handed on: the next frame keeps arrays of the same sizes, and new pages cost more than the
 copy that fills them.
@@ -33,6 +33,9 @@ _LARGEST_IN_HEAP = 32 << 20  # glibc takes no more
 _KERNELS = 256
 _PIECE = 1 << 16  # bytes, of which what lies apart takes whole multiples
 _SPARE = 48 << 20  # bytes at most that wait to be handed on
+_SETTLING = 10  # frames after giving back in which memory comes to what they need
+_GROWTH = 1.05  # beyond that, memory is given back again
+_TURN = 3  # frames after which what nobody has asked for is no more handed on
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -60,9 +63,46 @@ def keep_free_memory() -> None:
 def give_back() -> None:
     """Return to the system what is free, where the C library can, and what has waited to be handed on
     since the last call."""
+    _growth.begin()
     _spare.drop_old()
     if _library is not None:
         _library.malloc_trim(0)
+
+
+def tidy() -> None:
+    """To be called after every frame: gives back what is free when that is worth its price."""
+    if _growth.seen(_resident()):
+        give_back()
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds; 0 where the C library cannot give any back."""
+    if _library is None:
+        return 0
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+class _Growth:
+    """How far memory has grown beyond what the frames after the last giving back needed."""
+
+    def __init__(self) -> None:
+        self._most = self._frames = 0
+
+    def begin(self) -> None:
+        self._most = self._frames = 0
+
+    def seen(self, resident: int) -> bool:
+        """A frame has come to an end; whether it is time to give back."""
+        self._frames += 1
+        if self._frames % _TURN == 0:
+            _spare.drop_old()
+        if self._frames <= _SETTLING:
+            self._most = max(self._most, resident)
+        return resident > _GROWTH * self._most
+
+
+_growth = _Growth()
 
 
 def apart(tensor: Tensor) -> Tensor:

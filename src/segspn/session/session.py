@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from segspn.errors import InputError
-from segspn.heap import array_apart, give_back, keep_free_memory
+from segspn.heap import array_apart, give_back, keep_free_memory, tidy
 from segspn.presets import preset_of
 from segspn.prompts import Answer, Look, Prompts
 from segspn.session.files import read_state, write_state
@@ -23,9 +23,6 @@ from segspn.session.stages import Result, Stages, StagesInOrder, as_it_is, timed
 
 if TYPE_CHECKING:
     from segspn.pipeline import Segmenter
-
-
-TIDY = 3  # frames after which freed memory is given back
 
 
 class Session(StagesInOrder):
@@ -188,8 +185,10 @@ class Session(StagesInOrder):
         kept = (array_apart(pixels), array_apart(result.labels))
         self._kept.append(Kept(self._index, *kept, before, found))
         self._index += 1
-        if "fit" in timings or self._index % TIDY == 0:
+        if "fit" in timings:
             give_back()
+        else:
+            tidy()
         return result
 
     def follow(self, frames: Iterable[np.ndarray]) -> Iterator[Result]:
