@@ -53,19 +53,20 @@ def test_moments_of_a_frame_are_those_of_cells_that_stand_for_others() -> None:
     """Where neighbours are the same nothing is lost; also of an object that is nowhere."""
     generator = torch.Generator().manual_seed(1)
 
-    def pairs(*size: int) -> Tensor:
-        return torch.rand(1, *size, 16, 10, generator=generator).repeat_interleave(2, -1)
+    def blocks(*size: int) -> Tensor:  # of eight cells
+        found = torch.rand(1, *size, 16, 10, generator=generator)
+        return found.repeat_interleave(2, -2).repeat_interleave(4, -1)
 
-    embedding = 2 * pairs(6) - 1
-    inputs = torch.cat((embedding, torch.ones(1, 1, 16, 20)), 1).flatten(2).transpose(1, 2)
-    shares = torch.zeros(1, 3, 32, 40)
+    embedding = 2 * blocks(6) - 1
+    inputs = torch.cat((embedding, torch.ones(1, 1, 32, 40)), 1).flatten(2).transpose(1, 2)
+    shares = torch.zeros(1, 3, 64, 80)
     shares[0, 0, 8:14, 12:20], shares[0, 1, 20:30, 4:36] = 1, 0.8
-    certainty, scores = pairs(3), 3 * pairs(3, 4) - 1.5
+    certainty, scores = blocks(3), 3 * blocks(3, 4) - 1.5
     for told in ((), (certainty,), (certainty, scores)):
         found, wanted = moments_of_frame(inputs, shares, *told), moments(inputs, shares, *told)
         assert torch.allclose(found.inputs[:, 2], wanted.inputs[:, 2], atol=1e-5)
         assert torch.allclose(found.targets[:, 2], wanted.targets[:, 2], atol=1e-5)
-        # A pair that lies half in the object's surroundings is counted once and a half.
+        # A block that lies partly in the object's surroundings is counted more or less than once.
         assert torch.allclose(found.inputs, wanted.inputs, atol=0.05)
         assert torch.allclose(found.targets, wanted.targets, atol=0.05)
 

@@ -18,3 +18,14 @@ def test_near_the_object_every_cell_counts_and_far_away_every_second_one() -> No
     # Of two neighbours one stays.
     assert (counts[1, :, 1:] + counts[1, :, :-1] == 2).all()
     assert (counts[1, 1:] + counts[1, :-1] == 2).all()
+
+
+def test_with_a_larger_step_fewer_cells_stand_for_more() -> None:
+    there = torch.zeros(1, 24, 40, dtype=torch.bool)
+    counts = thinned(there, 2)[0]
+    assert set(counts.unique().tolist()) == {0.0, 8.0} and counts.sum() == 24 * 40
+    # One in each block of two rows and four columns.
+    blocks = counts.unflatten(0, (-1, 2)).unflatten(2, (-1, 4))
+    assert (blocks.sum((1, 3)) == 8).all()
+    there[0, 10, 20] = True
+    assert (thinned(there, 2)[0, 7:14, 17:24] == 1).all()
