@@ -94,9 +94,10 @@ class LightGuidance(nn.Module):
         return F.pixel_shuffle(self.cells(detail), 2).unflatten(1, (4, 3))
 
     def cells(self, detail: Tensor) -> Tensor:
-        """The gates before their 2x2 pixels a cell are spread: ``(B, 48, H/2, W/2)``, float32."""
-        # Planes first: shuffling the pixels of interleaved channels takes twice as long.
-        return self.out(detail.contiguous()).float().sigmoid_()
+        """The gates before their 2x2 pixels a cell are spread: ``(B, 48, H/2, W/2)``, float32, in the
+        order of channels-last."""
+        detail = detail.contiguous(memory_format=torch.channels_last)
+        return self.out(detail).float().sigmoid_()
 
     def forward(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
         return self.gates(self.detail(image, features))
