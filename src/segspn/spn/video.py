@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segspn.backbone import Frame, covered, label_shares, pad, search_places
 from segspn.foreground import matching_keys
+from segspn.heap import keep_free_memory, tidy
 from segspn.instance import Memory, MemoryConfig
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
@@ -25,6 +26,7 @@ class VideoRefiner:
 
     def __init__(self, refiner: SpnRefiner, count: int, config: MemoryConfig | None = None) -> None:
         """For ``count`` objects."""
+        keep_free_memory()
         self.refiner = refiner
         self.device = refiner.propagation.gain.device
         parent = refiner.parent
@@ -71,6 +73,7 @@ class VideoRefiner:
         self._memory.add(self._keys(frame), shares, self._index, annotated=first)
         self._last = shares
         self._index += 1
+        tidy()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed refiner needs."""
