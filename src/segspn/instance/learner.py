@@ -98,8 +98,8 @@ def moments(
 def moments_of_frame(
     inputs: Tensor, shares: Tensor, certainty: Tensor | None = None, scores: Tensor | None = None
 ) -> Moments:
-    """About the same of one frame, ``B`` 1, in a third of the time: of the cells far from an object every
-    eighth one stands for eight (see `thinned`)."""
+    """About the same of one frame, ``B`` 1, in a third of the time: of the cells far from an object
+    every eighth one stands for eight (see `thinned`)."""
     cells = F.pixel_unshuffle(shares[0, :, None], SUB)  # (N, 4, h, w)
     thin = thinned(cells.amax(1) > 0, 2).flatten(1)
     cells = cells.flatten(2)

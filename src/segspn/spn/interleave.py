@@ -18,8 +18,10 @@ from segspn.threads import do_all
 
 
 def interleave(cells: Tensor) -> Tensor:
-    """``F.pixel_shuffle(cells, 2)`` of float32 ``(1, 4 C, h, w)`` in the order of channels-last, of which
-    it may be a window: ``(1, C, 2 h, 2 w)``, contiguous, without gradients."""
+    """``F.pixel_shuffle(cells, 2)``: ``(1, C, 2 h, 2 w)``, contiguous, without gradients.
+
+    ``cells``: float32 ``(1, 4 C, h, w)`` in the order of channels-last, of which it may be a window.
+    """
     _, channels, h, w = cells.shape
     one, row, width = cells.stride()[1:]
     # Pixels that are neighbours in a row lie side by side already: they are moved together.
@@ -41,7 +43,7 @@ def interleave(cells: Tensor) -> Tensor:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _rows(pairs, row, width, maps, first, last):  # type: ignore[no-untyped-def]
-    """Rows ``first`` to ``last`` of cells, given by pairs of pixels, into maps ``(C, 2 h, w)`` of pairs."""
+    """Rows ``first`` to ``last`` of cells into maps ``(C, 2 h, w)``, all given as pairs of pixels."""
     channels, _, w = maps.shape
     for y in range(first, last):
         for c in range(channels):
