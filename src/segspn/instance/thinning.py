@@ -13,8 +13,8 @@ def thinned(there: Tensor, step: int = 1) -> Tensor:
     """How many cells each one stands for, where bool ``there`` ``(N, h, w)`` is the object.
 
     Float ``(N, h, w)``: 1 on the object and near it; farther away 2 and 0 in turn, as on a chessboard,
-    or with a larger ``step`` ``2 * step**2`` and 0: in every so many rows one cell in twice as many stays,
-    shifted from row to row.
+    or with a larger ``step`` ``2 * step**2`` and 0: in every so many rows one cell in twice as many
+    stays, shifted from row to row.
     """
     near = F.max_pool2d(there.float(), 2 * _FAR + 1, 1, _FAR) > 0
     rows, columns = (torch.arange(n, device=there.device) for n in there.shape[1:])
