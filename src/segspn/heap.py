@@ -36,10 +36,11 @@ _SPARE = 48 << 20  # bytes at most that wait to be handed on
 _SETTLING = 10  # frames after giving back in which memory comes to what they need
 _GROWTH = 1.05  # beyond that, memory is given back again
 _TURN = 3  # frames after which what nobody has asked for is no more handed on
+_STATUS = "/proc/self/statm"
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not os.path.exists(_STATUS):
         return None
     library = ctypes.CDLL(None)
     return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
@@ -79,7 +80,7 @@ def _resident() -> int:
     """Bytes of memory that the process holds; 0 where the C library cannot give any back."""
     if _library is None:
         return 0
-    with open("/proc/self/statm", "rb") as file:
+    with open(_STATUS, "rb") as file:
         return int(file.read().split()[1]) * mmap.PAGESIZE
 
 
