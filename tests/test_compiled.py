@@ -13,9 +13,9 @@ from segspn.cli.options import _hush
 main.__globals__["app"] = lambda **_: _hush({quiet})
 main()
 import numpy as np
-from segspn.spn.interleave import _one
-_one(np.zeros(8, np.float32), 2, 2, np.zeros((2, 4), np.float32))
-_one(np.zeros(8, np.float64), 2, 2, np.zeros((2, 4), np.float64))
+from segspn.spn.interleave import _rows
+for kind in (np.float32, np.float64):
+    _rows(np.zeros(8, kind), 4, 2, np.zeros((1, 4, 2), kind), 0, 2)
 """
 NOTE = "segspn: compiling for this processor, once: about ten seconds\n"
 
