@@ -1,8 +1,8 @@
 """Memory, kept fit for a stream: the C library's heap, and what oneDNN keeps.
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
-back at once and ask for it again, page by page, in the next frame: a sixth of its time. So what is free
-stays, until the process has grown by a twentieth; then all that is free anywhere is given back. What is
+back at once and ask for it again, page by page, in the next frame: up to a sixth of its time. What is
+free stays, until the process has grown by a twentieth; then all that is free anywhere is given back. What is
 kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
 Its memory is handed on: the next frame keeps arrays of the same sizes, and new pages cost more than the
 copy that fills them.
@@ -74,6 +74,8 @@ def tidy() -> None:
     """To be called after every frame: gives back what is free when that is worth its price."""
     if _growth.seen(_resident()):
         give_back()
+    elif _growth.frames % _TURN == 0:
+        _spare.drop_old()
 
 
 def _resident() -> int:
@@ -88,17 +90,15 @@ class _Growth:
     """How far memory has grown beyond what the frames after the last giving back needed."""
 
     def __init__(self) -> None:
-        self._most = self._frames = 0
+        self.begin()
 
     def begin(self) -> None:
-        self._most = self._frames = 0
+        self._most = self.frames = 0
 
     def seen(self, resident: int) -> bool:
         """A frame has come to an end; whether it is time to give back."""
-        self._frames += 1
-        if self._frames % _TURN == 0:
-            _spare.drop_old()
-        if self._frames <= _SETTLING:
+        self.frames += 1
+        if self.frames <= _SETTLING:
             self._most = max(self._most, resident)
         return resident > _GROWTH * self._most
 
