@@ -2,10 +2,10 @@
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
 back at once and ask for it again, page by page, in the next frame: up to a sixth of its time. What is
-free stays, until the process has grown by a twentieth; then all that is free anywhere is given back. What is
-kept for many frames lies apart: between what comes and goes it would leave holes of ever other sizes.
-Its memory is handed on: the next frame keeps arrays of the same sizes, and new pages cost more than the
-copy that fills them.
+free stays, until the process has grown by a twentieth; then all that is free anywhere is given back.
+What is kept for many frames lies apart: between what comes and goes it would leave holes of ever other
+sizes. Its memory is handed on: the next frame keeps arrays of the same sizes, and new pages cost more
+than the copy that fills them.
 
 OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
 itself the last 1024 of them. Ten objects in windows of ten sizes do with 256 in the same time.
