@@ -23,6 +23,11 @@ def refiner() -> SpnRefiner:
     return SpnRefiner.load(backbone, parent.eval(), "cpu")
 
 
+def published() -> SpnRefiner:
+    guidance = Vgg16Guidance.load("random", "random", "torchvision", seed=3)
+    return SpnRefiner(guidance, Propagation("score", "max"))
+
+
 def clip(count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A textured bright square that moves over a dark ground, and its labels."""
     rng = np.random.default_rng(0)
@@ -96,9 +101,21 @@ def test_an_annotated_frame_is_remembered_without_a_step(refiner: SpnRefiner) ->
     assert helped[gap].mean() > alone[gap].mean()
 
 
+def test_memory_is_tidied_with_every_frame(
+    refiner: SpnRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a memory too: freed memory is kept from frame to frame, and somebody must give it back."""
+    calls = []
+    monkeypatch.setattr("segspn.spn.video.tidy", lambda: calls.append(1))
+    frames, labels = clip(3)
+    for each in (refiner, published()):
+        calls.clear()
+        run(VideoRefiner(each, 1), frames, labels)
+        assert len(calls) == 3
+
+
 def test_published_networks_have_no_memory() -> None:
-    guidance = Vgg16Guidance.load("random", "random", "torchvision", seed=3)
-    video = VideoRefiner(SpnRefiner(guidance, Propagation("score", "max")), 1)
+    video = VideoRefiner(published(), 1)
     frames, labels = clip(1)
     video.accept(frames[0], labels[0], (1,))
     refined = video.step(frames[0], scores(labels[0]))

@@ -43,6 +43,7 @@ class VideoRefiner:
         Objects without a pixel of at least `LEAST` are left as they are: what a tool has not seen
         cannot be refined.
         """
+        tidy()  # after the frame before, which not every refiner accepts into a memory
         self._frame = frame = look(pixels, self.device)
         there = np.flatnonzero(scores.max((1, 2)) >= LEAST)
         if not len(there):
@@ -73,7 +74,6 @@ class VideoRefiner:
         self._memory.add(self._keys(frame), shares, self._index, annotated=first)
         self._last = shares
         self._index += 1
-        tidy()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed refiner needs."""
