@@ -11,7 +11,7 @@ from segspn.spn import propagate
 from segspn.spn.reference import MERGES, propagate_reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-SHAPES = [(1, 1, 1, 1), (1, 2, 1, 7), (2, 1, 7, 1), (2, 2, 17, 41), (1, 30, 19, 13)]
+SHAPES = [(1, 1, 1, 1), (1, 2, 1, 7), (2, 1, 7, 1), (2, 2, 17, 41), (1, 9, 32, 70), (1, 30, 19, 13)]
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ Importing this module imports numba; :mod:`segspn.spn.operator` does so at the f
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -23,11 +24,13 @@ from segspn.spn.kernels import (
     ALL,
     MAX,
     MEAN,
+    TOGETHER,
     backward_direction,
     finish,
     forward_direction,
     winners,
 )
+from segspn.spn.scan_line import ALIGNED
 from segspn.threads import do_all
 
 ROWS = 16  # lines of a tile
@@ -99,9 +102,13 @@ def _forward_part(
     # the vertical direction first: it writes the map without a detour
     for d in range(p + 4 - parts, -1, -parts):
         start = d + parts > 3
-        tiles = _scratch(x, 6, d)
-        carry = np.empty((len(x), tiles.shape[2]), x.dtype)
-        forward_direction(x, gates[d], target, d, start, mode, normalise, tiles[:3], *tiles[3:], carry)
+        tiles = _scratch(x, 4, d)
+        _, most, length = tiles.shape
+        h = _aligned((TOGETHER, most + 2, length), x.dtype)
+        carry = np.empty((len(x), length), x.dtype)
+        forward_direction(
+            x, gates[d], target, d, start, mode, normalise, tiles[:3], tiles[3], h, carry
+        )
 
 
 def _threads(x: Any) -> int:
@@ -112,7 +119,15 @@ def _scratch(x: Any, tiles: int, d: int) -> Any:
     """Tiles (tiles, lines, length) for direction d of the maps x (N, H, W)."""
     horizontal = d < 2
     length = x.shape[-2 if horizontal else -1] // 16 * 16 + 16
-    return np.empty((tiles, COLUMNS if horizontal else ROWS, length), x.dtype)
+    return _aligned((tiles, COLUMNS if horizontal else ROWS, length), x.dtype)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array whose lines, of whole cache lines, begin at cache lines."""
+    count = math.prod(shape) * dtype.itemsize
+    whole = np.empty(count + ALIGNED, np.uint8)
+    first = -whole.ctypes.data % ALIGNED
+    return whole[first : first + count].view(dtype).reshape(shape)
 
 
 def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tuple[Any, Any]:

@@ -6,11 +6,12 @@ The equations are those of :mod:`segspn.spn.reference`. What makes them fast:
   horizontal directions a line is a column: a tile of columns is transposed into scratch
   that stays in the second-level cache, scanned there in place, and the result is transposed back.
 - Gates are read once for a block of maps, and normalised on the way. One map alone normalises
-  inside the scan itself; more maps share a tile of normalised gates.
-- Inner loops have one store stream each: with more, LLVM gives up proving that they don't overlap,
-  and leaves them scalar.
+  inside the scan itself; more maps share a tile of normalised gates, and four of them are scanned side
+  by side, so that each gate is loaded once for all four (`scan_line`).
+- Other inner loops have one store stream each: with more, LLVM gives up proving that they don't
+  overlap, and leaves them scalar.
 
-numba's cache looks at this file alone: after a change in `transpose.py`, touch this one.
+numba's cache looks at this file alone: touch it after a change in `transpose.py` or `scan_line.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from segspn.compiled import njit
+from segspn.spn.scan_line import ADD, COPY, KEEP, MAXIMUM, liner
 from segspn.spn.transpose import (
     prefetch,
     transpose_add,
@@ -38,37 +40,15 @@ _line_jit = njit(forceinline=True, **_options)
 
 # --- lines ----------------------------------------------------------------------------------------
 
+TOGETHER = 4  # maps that are scanned side by side; of more the registers would not hold what they need
 
-@_line_jit
-def _pixel(x, xr, prev, pr, g, r, l, length, normalise):  # one pixel, whatever neighbours it has
-    one = x.dtype.type(1)
-    a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
-    step = b * (prev[pr, l] - v)
-    if l > 0:
-        step += a * (prev[pr, l - 1] - v)
-    if l + 1 < length:
-        step += c * (prev[pr, l + 1] - v)
-    if normalise:
-        step *= one / max(one, abs(a) + abs(b) + abs(c))
-    return v + step
-
-
-@_line_jit
-def _line(h, hr, x, xr, prev, pr, g, r, length, normalise):
-    """h = x + sum_j g_j (prev[l + j] - x), the gates being normalised or not."""
-    one = x.dtype.type(1)
-    h[hr, 0] = _pixel(x, xr, prev, pr, g, r, 0, length, normalise)
-    if normalise:
-        for l in range(1, length - 1):
-            a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
-            step = a * (prev[pr, l - 1] - v) + b * (prev[pr, l] - v) + c * (prev[pr, l + 1] - v)
-            h[hr, l] = v + step * (one / max(one, abs(a) + abs(b) + abs(c)))
-    else:
-        for l in range(1, length - 1):
-            a, b, c, v = g[0, r, l], g[1, r, l], g[2, r, l], x[xr, l]
-            step = a * (prev[pr, l - 1] - v) + b * (prev[pr, l] - v) + c * (prev[pr, l + 1] - v)
-            h[hr, l] = v + step
-    h[hr, length - 1] = _pixel(x, xr, prev, pr, g, r, length - 1, length, normalise)
+# "raw": by gates that are yet to be normalised.
+_columns_together, _columns_alone = (liner(n, KEEP, False) for n in (TOGETHER, 1))
+_columns_raw = liner(1, KEEP, True)
+_rows_together_copy, _rows_alone_copy = (liner(n, COPY, False) for n in (TOGETHER, 1))
+_rows_together_max, _rows_alone_max = (liner(n, MAXIMUM, False) for n in (TOGETHER, 1))
+_rows_together_add, _rows_alone_add = (liner(n, ADD, False) for n in (TOGETHER, 1))
+_rows_raw_copy, _rows_raw_max, _rows_raw_add = (liner(1, m, True) for m in (COPY, MAXIMUM, ADD))
 
 
 @_line_jit
@@ -92,15 +72,17 @@ def _merge(out, r, line, q, length, mode):
 
 
 @_line_jit
-def _ahead(n, count, maps, step, columns, lines):
-    """How far from a tile of map n the one is that should be fetched meanwhile: the same tile of
-    the next map, after the last the next tile of the first; with one map, the next tile but one.
-    In elements: maps are contiguous, so that a column beyond the map is a row further on."""
+def _ahead(n, some, count, maps, step, columns, lines):
+    """How far from a tile of map n, of `some` that are scanned together, the one is that should be
+    fetched meanwhile: the same tile of the maps after them, after the last the next tile of the first;
+    with one map, the next tile but one. In elements: maps are contiguous, so that a column beyond the
+    map is a row further on."""
     _, height, width = maps.shape
     if count == 1:
         return 2 * step * (lines if columns else width)
-    tile = step * lines * (1 if columns else width)
-    return height * width if n + 1 < count else tile - n * height * width
+    if n + some < count:
+        return some * height * width
+    return step * lines * (1 if columns else width) - n * height * width
 
 
 @_line_jit
@@ -163,7 +145,7 @@ def _gates(tile, factor, gates, first, count, horizontal, normalise, step):
     length = height if horizontal else width
     for j in range(3):
         if horizontal:
-            ahead = _ahead(0, 1, gates, step, True, len(factor))
+            ahead = _ahead(0, 1, 1, gates, step, True, len(factor))
             _columns(tile[j], gates[j], first, count, height, width, ahead)
         else:
             for i in range(count):
@@ -183,61 +165,106 @@ def _gates(tile, factor, gates, first, count, horizontal, normalise, step):
 
 
 @_jit
-def forward_direction(x, gates, out, d, start, mode, normalise, g_tile, s_tile, x_tile, h_tile, carry):
-    """One direction of maps x (N, H, W) with gates (3, H, W) into out (N, H, W)."""
+def forward_direction(x, gates, out, d, start, mode, normalise, g_tile, s_tile, h_tile, carry):
+    """One direction of maps x (N, H, W) with gates (3, H, W) into out (N, H, W).
+
+    Scratch: g_tile (3, most, length), s_tile (most, length), carry (N, length), and h_tile
+    (TOGETHER, most + 2, length). Of columns it holds all lines of a tile, in place, between one on each
+    side, for the last one of the tile before; of rows the newest line and the one before it in turn.
+    """
     count, height, width = x.shape
     horizontal = d < 2
     lines, length = (width, height) if horizontal else (height, width)
-    step, most = 1 if d % 2 == 0 else -1, len(x_tile)
+    step, most = 1 if d % 2 == 0 else -1, len(s_tile)
     tiles = (lines + most - 1) // most
     shared = normalise and count > 1
+    raw = normalise and not shared
     for k in range(tiles):
         first = (k if step == 1 else tiles - 1 - k) * most
         size = min(most, lines - first)
+        before, last = 0, size % 2
+        if horizontal:
+            before, last = (0, size) if step == 1 else (size + 1, 1)
         g, g_row = gates, first
         if horizontal or shared:
             _gates(g_tile, s_tile, gates, first, size, horizontal, shared, step)
             g, g_row = g_tile, 0
-        for n in range(count):
-            ahead = _ahead(n, count, x, step, horizontal, most)
-            xs, h, h_row = x[n], out[n], first
+        n = 0
+        while n < count:
+            some = TOGETHER if count - n >= TOGETHER else 1
+            ahead = _ahead(n, some, count, x, step, horizontal, most)
+            for i in range(some):
+                if k > 0:
+                    _copy(h_tile[i], before, carry, n + i, length)
+                if horizontal:
+                    _columns(h_tile[i, 1:], x[n + i], first, size, height, width, ahead)
             if horizontal:
-                _columns(x_tile, xs, first, size, height, width, ahead)
-                h, h_row = x_tile, 0
-            elif not start:
-                h, h_row = h_tile, 0
-            fused = normalise and not shared
-            for i in range(size):
-                m = i if step == 1 else size - 1 - i
-                if horizontal:  # two lines of h, which stay in the first-level cache
-                    q = m % 2
-                    if i > 0:
-                        _line(h_tile, q, x_tile, m, h_tile, 1 - q, g_tile, m, length, fused)
-                    elif k > 0:
-                        _line(h_tile, q, x_tile, m, carry, n, g_tile, m, length, fused)
-                    else:
-                        _copy(h_tile, q, x_tile, m, length)
-                    _copy(x_tile, m, h_tile, q, length)
-                    continue
-                if count > 1 or step == -1:
-                    _fetch_line(x[n], first + m, ahead)
-                    _fetch_line(out[n], first + m, ahead)
-                    if not shared:
-                        for j in range(3):
-                            _fetch_line(gates[j], first + m, ahead)
-                if k == 0 and i == 0:
-                    _copy(h, h_row + m, xs, first + m, length)
-                elif i == 0:
-                    _line(h, h_row + m, xs, first + m, carry, n, g, g_row + m, length, fused)
+                _scan_columns(h_tile, g, size, length, step, some, k == 0, raw)
+            else:
+                places = (n, first, g_row, size, length, ahead)
+                _scan_rows(h_tile, x, out, g, places, step, some, k == 0, raw, start, mode)
+            for i in range(some):
+                _copy(carry, n + i, h_tile[i], last, length)
+                if horizontal:
+                    tile = h_tile[i, 1:]
+                    _columns_back(out[n + i], tile, first, size, height, start, mode, ahead)
+            n += some
+
+
+@_line_jit
+def _scan_columns(h, g, size, length, step, some, begins, raw):
+    """The lines of a tile, in place."""
+    for i in range(1 if begins else 0, size):
+        m = i if step == 1 else size - 1 - i
+        r, q = m + 1, m + 1 - step
+        if some > 1:
+            _columns_together(h, r, q, h, 0, r, g, m, length, h, 0, r)
+        elif raw:
+            _columns_raw(h, r, q, h, 0, r, g, m, length, h, 0, r)
+        else:
+            _columns_alone(h, r, q, h, 0, r, g, m, length, h, 0, r)
+
+
+@_line_jit
+def _scan_rows(h, x, out, g, places, step, some, begins, raw, start, mode):
+    """The lines of a tile from x into h, and from there into out."""
+    n, first, g_row, size, length, ahead = places
+    for i in range(size):
+        m = i if step == 1 else size - 1 - i
+        r, q, row, gr = (i + 1) % 2, i % 2, first + m, g_row + m
+        if some > 1 or step == -1:
+            for j in range(some):
+                _fetch_line(x[n + j], row, ahead)
+                _fetch_line(out[n + j], row, ahead)
+            for j in range(3 if raw else 0):
+                _fetch_line(g[j], gr, ahead)
+        if begins and i == 0:
+            for j in range(some):
+                _copy(h[j], r, x[n + j], row, length)
+                if start:
+                    _copy(out[n + j], row, h[j], r, length)
                 else:
-                    q = h_row + m - step
-                    _line(h, h_row + m, xs, first + m, h, q, g, g_row + m, length, fused)
-            _copy(carry, n, h, h_row + (size - 1 if step == 1 else 0), length)
-            if horizontal:
-                _columns_back(out[n], h, first, size, height, start, mode, ahead)
-            elif not start:
-                for m in range(size):
-                    _merge(out[n], first + m, h, m, length, mode)
+                    _merge(out[n + j], row, h[j], r, length, mode)
+        elif start:
+            if some > 1:
+                _rows_together_copy(h, r, q, x, n, row, g, gr, length, out, n, row)
+            elif raw:
+                _rows_raw_copy(h, r, q, x, n, row, g, gr, length, out, n, row)
+            else:
+                _rows_alone_copy(h, r, q, x, n, row, g, gr, length, out, n, row)
+        elif mode == MAX:
+            if some > 1:
+                _rows_together_max(h, r, q, x, n, row, g, gr, length, out, n, row)
+            elif raw:
+                _rows_raw_max(h, r, q, x, n, row, g, gr, length, out, n, row)
+            else:
+                _rows_alone_max(h, r, q, x, n, row, g, gr, length, out, n, row)
+        elif some > 1:
+            _rows_together_add(h, r, q, x, n, row, g, gr, length, out, n, row)
+        elif raw:
+            _rows_raw_add(h, r, q, x, n, row, g, gr, length, out, n, row)
+        else:
+            _rows_alone_add(h, r, q, x, n, row, g, gr, length, out, n, row)
 
 
 @_jit
@@ -351,7 +378,7 @@ def backward_direction(
         _gates(g, factor, gates, first, size, horizontal, normalise, -step)
         dg[:] = zero
         for n in range(count):
-            ahead = _ahead(n, count, x, -step, horizontal, most)
+            ahead = _ahead(n, 1, count, x, -step, horizontal, most)
             xs, hs, dy, won, row, h_row = x[n], h[n], grad[n], winner[n], first, first - step
             if horizontal:
                 _columns(x_tile, xs, first, size, height, width, ahead)
@@ -379,7 +406,7 @@ def backward_direction(
         if normalise:
             _through_norm(dg, g, factor, dx_tile, size, length)
         for j in range(3):
-            ahead = _ahead(0, 1, gates, -step, True, most)
+            ahead = _ahead(0, 1, 1, gates, -step, True, most)
             _lines_back(dgates[j], dg[j], first, size, horizontal, not add, ahead)
 
 
