@@ -2,8 +2,9 @@
 
 It looks at *islands*: 8-connected regions of the pixels an object would win in the merge. So two
 objects that touch or whose scores mix are told apart by their scores first, and each pixel belongs
-to one island. Every object has a memory: the mask in which it was last seen, a slowly following
-reference area A, and the number of frames it has been missed since. For each island of object i:
+to one island. Every object has a memory: the mask in which it was last seen, the island in it
+that was its body, a slowly following reference area A, its radius in units of sqrt(A), and the
+number of frames it has been missed since. For each island of object i:
 
 1. Support: it overlaps i's last mask by at least ``support`` of the smaller of the two. Kept, so
    an object split by an occluder keeps its parts.
@@ -21,6 +22,12 @@ reference area A, and the number of frames it has been missed since. For each is
    comes back with one island only: the largest with a mean score of at least ``redetect_score``,
    with ``redetect_share`` of A and within ``reach * sqrt(A) * (1 + missed)``, as it may have moved
    on unseen. An island that the coverage rule sees on another object is no return.
+7. Body: of all that are kept the body is the island that overlaps the last body most. The object
+   goes no farther than its radius, and the body lies anywhere in it, if something hides the rest:
+   so an island that begins farther from the body's centre than ``extent`` times the diameter less
+   the body's own radius is false after all. (What lies on things that look alike would otherwise be
+   handed down from frame to frame, ever farther away.) But what touches another object may come out
+   from behind it.
 
 Scores of kept islands, and scores below the threshold, stay as they are. An object that has never
 been annotated has no memory and gets no pixels.
@@ -44,51 +51,70 @@ from segspn.heap import array_apart
 class DefaultCraf(Craf):
     """Rules 1-6 of this module. State beside the previous labels, with one row per object:
 
-    ``seen`` bool (N, H, W), the last mask; ``area`` float64 (N,), the reference area in pixels, 0
-    for never seen; ``missed`` int64 (N,), frames since the object was last seen, 0 for just now.
+    ``seen`` bool (N, H, W), the last mask, and ``body``, of it the body; ``area`` float64 (N,), the
+    reference area in pixels, 0 for never seen; ``radius`` float64 (N,), of the annotated mask, from
+    the body's centre to the farthest pixel, in units of the area's root; ``missed`` int64 (N,),
+    frames since the object was last seen, 0 for just now.
     """
 
     def __init__(self, params: DefaultParams, ids: Sequence[int]) -> None:
         self.params = params
         self._seen: np.ndarray | None = None
-        self._area = np.zeros(0)
+        self._body = np.zeros((0, 0, 0), bool)
+        self._area, self._radius = np.zeros(0), np.zeros(0)
         self._missed = np.zeros(0, np.int64)
         super().__init__(ids)
 
     def state(self) -> State:
-        state = super().state() | {"area": self._area.copy(), "missed": self._missed.copy()}
+        numbers = {"area": self._area, "radius": self._radius, "missed": self._missed}
+        state = super().state() | {name: values.copy() for name, values in numbers.items()}
         if self._seen is not None:
-            state["seen"] = array_apart(self._seen)
+            state |= {"seen": array_apart(self._seen), "body": array_apart(self._body)}
         return state
 
     def restore(self, state: State) -> None:
-        if "area" not in state or "missed" not in state:
+        if not {"area", "radius", "missed"} <= state.keys() or ("seen" in state) != ("body" in state):
             raise InputError("the saved filter is of another parameter set: resume with its preset")
         super().restore(state)
         self._area = np.array(state["area"], np.float64)
+        self._radius = np.array(state["radius"], np.float64)
         self._missed = np.array(state["missed"], np.int64)
         self._seen = np.array(state["seen"], bool) if "seen" in state else None
+        self._body = np.array(state.get("body", np.zeros((0, 0, 0))), bool)
 
     def _grown(self, before: tuple[int, ...]) -> None:
         old = [self.ids.index(i) for i in before]
-        area, missed = np.zeros(len(self.ids)), np.zeros(len(self.ids), np.int64)
-        area[old], missed[old] = self._area, self._missed
-        self._area, self._missed = area, missed
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            out = np.zeros((len(self.ids), *values.shape[1:]), values.dtype)
+            out[old] = values
+            return out
+
+        self._area, self._radius = spread(self._area), spread(self._radius)
+        self._missed = spread(self._missed)
         if self._seen is not None:
-            seen = np.zeros((len(self.ids), *self._seen.shape[1:]), bool)
-            seen[old] = self._seen
-            self._seen = seen
+            self._seen, self._body = spread(self._seen), spread(self._body)
 
     def _shrunk(self, position: int) -> None:
         self._area = np.delete(self._area, position)
+        self._radius = np.delete(self._radius, position)
         self._missed = np.delete(self._missed, position)
         if self._seen is not None:
             self._seen = np.delete(self._seen, position, 0)
+            self._body = np.delete(self._body, position, 0)
 
     def _annotated(self, labels: np.ndarray) -> None:
         if self._seen is None:
             self._seen = np.zeros((len(self.ids), *labels.shape), bool)
+            self._body = self._seen.copy()
         self._remember(labels, 1.0)  # a person's mask sets the reference area at once
+        for n, object_id in enumerate(self.ids):
+            islands = Regions(labels == object_id)
+            if len(islands):
+                largest = int(np.argmax(islands.areas))
+                self._body[n] = islands.mask(np.arange(len(islands)) == largest)
+                farthest = _from_centre(islands, largest)[islands.labels > 0].max()
+                self._radius[n] = farthest / np.sqrt(self._area[n])
 
     def _remember(self, labels: np.ndarray, rate: float) -> None:
         """Take the accepted int32 ``labels`` into the memory; ``rate`` is that of the area."""
@@ -132,6 +158,7 @@ class DefaultCraf(Craf):
             if not len(islands):
                 continue
             owner = self._owners(n, islands, filtered[n])
+            self._attend(n, islands, owner, labels)
             if (owner == n).all():
                 continue
             for other in set(owner.tolist()) - {-1, n}:
@@ -188,6 +215,31 @@ class DefaultCraf(Craf):
                 total += islands.areas[m]
         return owner
 
+    def _attend(self, n: int, islands: Regions, owner: np.ndarray, labels: np.ndarray) -> None:
+        """Find the body among the islands that are object n's, and give up, in place, what is too far
+        from it. ``labels`` int32 (H, W): of the frame so far."""
+        own = owner == n
+        if not own.any():
+            return
+        shared = np.where(own, islands.count(self._body[n]), -1)
+        body = int(np.argmax(shared if shared.max() > 0 else np.where(own, islands.areas, -1)))
+        self._body[n] = islands.mask(np.arange(len(islands)) == body)
+        own[body] = False
+        if not own.any():
+            return
+        distance = _from_centre(islands, body)
+        size = np.sqrt(max(self._area[n], islands.areas[body]))
+        visible = distance[islands.labels == body + 1].max()
+        # With what is hidden the object has its radius, and the body lies anywhere in it.
+        beyond = max(2 * self._radius[n] * size - visible, visible)
+        near = np.zeros(len(islands) + 1, bool)
+        near[islands.labels[distance <= self.params.extent * beyond]] = True
+        far = own & ~near[1:]
+        if far.any():
+            others = ((labels > 0) & (labels != self.ids[n])).view(np.uint8)
+            touched = cv2.dilate(others, np.ones((7, 7), np.uint8)).view(bool)
+            owner[far & (islands.count(touched) == 0)] = -1
+
     def _covering(self, n: int, islands: Regions) -> np.ndarray:
         """The other object on whose last mask most of each island lies: int (M,), -1 for none."""
         assert self._seen is not None
@@ -201,6 +253,16 @@ class DefaultCraf(Craf):
             covering[shared > most] = other
             most = np.maximum(most, shared)
         return covering
+
+
+def _from_centre(islands: Regions, n: int) -> np.ndarray:
+    """Distance in pixels of each pixel of the window from the centre of island n: float (h, w)."""
+    moments = cv2.moments((islands.labels == n + 1).view(np.uint8), binaryImage=True)
+    height, width = islands.labels.shape
+    y = np.arange(height)[:, None] - moments["m01"] / moments["m00"]
+    x = np.arange(width) - moments["m10"] / moments["m00"]
+    distance: np.ndarray = np.hypot(y, x)
+    return distance
 
 
 def _gaps(islands: Regions, mask: np.ndarray, touching: np.ndarray) -> np.ndarray:

@@ -63,6 +63,8 @@ class DefaultParams:
     """Attachment rule: farthest gap to the supported regions of the same frame."""
     growth: float = 1.5
     """Reach rule: unsupported regions may not lift the object's area above this factor."""
+    extent: float = 1.0
+    """Body rule: how far around its body an object goes, as a share of how far it was seen to go."""
     redetect_score: float = 0.75
     """Return rule: least mean score (0..1) of the region with which a lost object returns."""
     redetect_share: float = 0.05
