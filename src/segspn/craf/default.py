@@ -49,7 +49,7 @@ from segspn.heap import array_apart
 
 
 class DefaultCraf(Craf):
-    """Rules 1-6 of this module. State beside the previous labels, with one row per object:
+    """Rules 1-7 of this module. State beside the previous labels, with one row per object:
 
     ``seen`` bool (N, H, W), the last mask, and ``body``, of it the body; ``area`` float64 (N,), the
     reference area in pixels, 0 for never seen; ``radius`` float64 (N,), of the annotated mask, from
