@@ -112,7 +112,7 @@ class DefaultCraf(Craf):
             islands = Regions(labels == object_id)
             if len(islands):
                 largest = int(np.argmax(islands.areas))
-                self._body[n] = islands.mask(np.arange(len(islands)) == largest)
+                self._keep_body(n, islands, largest)
                 farthest = _from_centre(islands, largest)[islands.labels > 0].max()
                 self._radius[n] = farthest / np.sqrt(self._area[n])
 
@@ -221,9 +221,11 @@ class DefaultCraf(Craf):
         own = owner == n
         if not own.any():
             return
-        shared = np.where(own, islands.count(self._body[n]), -1)
-        body = int(np.argmax(shared if shared.max() > 0 else np.where(own, islands.areas, -1)))
-        self._body[n] = islands.mask(np.arange(len(islands)) == body)
+        body = 0
+        if len(islands) > 1:
+            shared = np.where(own, islands.count(self._body[n]), -1)
+            body = int(np.argmax(shared if shared.max() > 0 else np.where(own, islands.areas, -1)))
+        self._keep_body(n, islands, body)
         own[body] = False
         if not own.any():
             return
@@ -239,6 +241,10 @@ class DefaultCraf(Craf):
             others = ((labels > 0) & (labels != self.ids[n])).view(np.uint8)
             touched = cv2.dilate(others, np.ones((7, 7), np.uint8)).view(bool)
             owner[far & (islands.count(touched) == 0)] = -1
+
+    def _keep_body(self, n: int, islands: Regions, body: int) -> None:
+        self._body[n] = False
+        np.equal(islands.labels, body + 1, out=self._body[n][islands.window])
 
     def _covering(self, n: int, islands: Regions) -> np.ndarray:
         """The other object on whose last mask most of each island lies: int (M,), -1 for none."""
