@@ -42,13 +42,25 @@ _line_jit = njit(forceinline=True, **_options)
 
 TOGETHER = 4  # maps that are scanned side by side; of more the registers would not hold what they need
 
-# "raw": by gates that are yet to be normalised.
-_columns_together, _columns_alone = (liner(n, KEEP, False) for n in (TOGETHER, 1))
-_columns_raw = liner(1, KEEP, True)
-_rows_together_copy, _rows_alone_copy = (liner(n, COPY, False) for n in (TOGETHER, 1))
-_rows_together_max, _rows_alone_max = (liner(n, MAXIMUM, False) for n in (TOGETHER, 1))
-_rows_together_add, _rows_alone_add = (liner(n, ADD, False) for n in (TOGETHER, 1))
-_rows_raw_copy, _rows_raw_max, _rows_raw_add = (liner(1, m, True) for m in (COPY, MAXIMUM, ADD))
+
+def _line(merge: str) -> Any:
+    """A line of `some` maps, `TOGETHER` or one; `raw`: one, by gates that are yet to be normalised."""
+    together, alone = (liner(maps, merge, False) for maps in (TOGETHER, 1))
+    by_raw_gates = liner(1, merge, True)
+
+    @_line_jit
+    def line(some, raw, h, r, q, x, n, k, g, gr, length, out, o):
+        if some > 1:
+            together(h, r, q, x, n, k, g, gr, length, out, n, o)
+        elif raw:
+            by_raw_gates(h, r, q, x, n, k, g, gr, length, out, n, o)
+        else:
+            alone(h, r, q, x, n, k, g, gr, length, out, n, o)
+
+    return line
+
+
+_line_kept, _line_copied, _line_max, _line_added = (_line(m) for m in (KEEP, COPY, MAXIMUM, ADD))
 
 
 @_line_jit
@@ -217,12 +229,7 @@ def _scan_columns(h, g, size, length, step, some, begins, raw):
     for i in range(1 if begins else 0, size):
         m = i if step == 1 else size - 1 - i
         r, q = m + 1, m + 1 - step
-        if some > 1:
-            _columns_together(h, r, q, h, 0, r, g, m, length, h, 0, r)
-        elif raw:
-            _columns_raw(h, r, q, h, 0, r, g, m, length, h, 0, r)
-        else:
-            _columns_alone(h, r, q, h, 0, r, g, m, length, h, 0, r)
+        _line_kept(some, raw, h, r, q, h, 0, r, g, m, length, h, r)
 
 
 @_line_jit
@@ -246,25 +253,11 @@ def _scan_rows(h, x, out, g, places, step, some, begins, raw, start, mode):
                 else:
                     _merge(out[n + j], row, h[j], r, length, mode)
         elif start:
-            if some > 1:
-                _rows_together_copy(h, r, q, x, n, row, g, gr, length, out, n, row)
-            elif raw:
-                _rows_raw_copy(h, r, q, x, n, row, g, gr, length, out, n, row)
-            else:
-                _rows_alone_copy(h, r, q, x, n, row, g, gr, length, out, n, row)
+            _line_copied(some, raw, h, r, q, x, n, row, g, gr, length, out, row)
         elif mode == MAX:
-            if some > 1:
-                _rows_together_max(h, r, q, x, n, row, g, gr, length, out, n, row)
-            elif raw:
-                _rows_raw_max(h, r, q, x, n, row, g, gr, length, out, n, row)
-            else:
-                _rows_alone_max(h, r, q, x, n, row, g, gr, length, out, n, row)
-        elif some > 1:
-            _rows_together_add(h, r, q, x, n, row, g, gr, length, out, n, row)
-        elif raw:
-            _rows_raw_add(h, r, q, x, n, row, g, gr, length, out, n, row)
+            _line_max(some, raw, h, r, q, x, n, row, g, gr, length, out, row)
         else:
-            _rows_alone_add(h, r, q, x, n, row, g, gr, length, out, n, row)
+            _line_added(some, raw, h, r, q, x, n, row, g, gr, length, out, row)
 
 
 @_jit

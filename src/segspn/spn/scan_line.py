@@ -31,6 +31,20 @@ def _bytes() -> int:
     return 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
 
 
+def store_merged(builder: Any, new: Any, at: Any, width: int, merge: str) -> None:
+    """Store a vector of elements of ``width`` bytes; `MAXIMUM` keeps the larger of old and new (NaN
+    wins, as in torch.max), `ADD` adds."""
+    if merge != COPY:
+        old = builder.load(at, align=width)
+    if merge == MAXIMUM:
+        larger = builder.fcmp_ordered(">", new, old)
+        nan = builder.fcmp_unordered("uno", new, new)
+        new = builder.select(builder.or_(larger, nan), new, old)
+    elif merge == ADD:
+        new = builder.fadd(new, old)
+    builder.store(new, at, align=width)
+
+
 def liner(maps: int, merge: str, normalise: bool) -> Any:
     """A line of so many maps, by gates that are to be normalised or not."""
 
@@ -173,16 +187,7 @@ class _Line:
         builder.store(new, self._at(self.next[i], l), align=self.width)
         if self.merge == KEEP:
             return
-        at = self._at(self.merged[i], l)
-        if self.merge != COPY:
-            old = builder.load(at, align=self.width)
-        if self.merge == MAXIMUM:  # NaN wins, as in torch.max
-            larger = builder.fcmp_ordered(">", new, old)
-            nan = builder.fcmp_unordered("uno", new, new)
-            new = builder.select(builder.or_(larger, nan), new, old)
-        elif self.merge == ADD:
-            new = builder.fadd(new, old)
-        builder.store(new, at, align=self.width)
+        store_merged(builder, new, self._at(self.merged[i], l), self.width, self.merge)
 
     def _at(self, row: Any, l: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(row, [l]), self.kind.as_pointer())

@@ -16,6 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from segspn.spn.scan_line import ADD, COPY, MAXIMUM, store_merged
+
 _BYTE, _INT = ir.IntType(8), ir.IntType(32)
 
 
@@ -91,15 +93,7 @@ def _transposer(merge: str, fetch: str) -> Any:
             for r in range(size):
                 at = pointer(sig.args[0], target, i, r, j, vector)
                 new = rows[r]
-                if merge != "copy":
-                    old = builder.load(at, align=width)
-                if merge == "max":
-                    larger = builder.fcmp_ordered(">", new, old)
-                    nan = builder.fcmp_unordered("uno", new, new)
-                    new = builder.select(builder.or_(larger, nan), new, old)
-                elif merge == "add":
-                    new = builder.fadd(new, old)
-                builder.store(new, at, align=width)
+                store_merged(builder, new, at, width, merge)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -107,7 +101,7 @@ def _transposer(merge: str, fetch: str) -> Any:
     return transpose_square
 
 
-transpose_load = _transposer("copy", "source")
-transpose_copy = _transposer("copy", "target")
-transpose_max = _transposer("max", "target")
-transpose_add = _transposer("add", "target")
+transpose_load = _transposer(COPY, "source")
+transpose_copy = _transposer(COPY, "target")
+transpose_max = _transposer(MAXIMUM, "target")
+transpose_add = _transposer(ADD, "target")
