@@ -206,3 +206,67 @@ def test_what_touches_another_object_may_come_out_from_behind_it():
             assert (labels[box(own) > 0] == 1).all()
             kept = labels[box(coming) > 0] == 1
             assert kept.all() if there else not kept.any()
+
+
+TALL, BESIDE = (5, 10, 30, 10), (18, 22, 6, 4)  # well within the extent of one another
+
+
+def motion(ground, *moved):
+    """Of cells of two pixels: that of the ground, and ((box), (x, y)) for what moves otherwise."""
+    out = np.zeros((2, H // 2, W // 2), np.float32)
+    out += np.reshape(ground, (2, 1, 1))
+    for where, way in moved:
+        out[:, box(where)[::2, ::2] > 0] = np.reshape(way, (2, 1))
+    return out
+
+
+def beside(craf, moved, *others):
+    """Whether the island beside the body stays; the body always does."""
+    scores = np.stack([box(TALL, BESIDE), *others])
+    labels = craf.step(scores, motion=moved).labels
+    assert (labels[box(TALL) > 0] == 1).all()
+    kept = labels[box(BESIDE) > 0] == 1
+    assert kept.all() or not kept.any()
+    return bool(kept.all())
+
+
+@pytest.mark.parametrize("ground", [(0, 0), (3, -2)])
+def test_island_that_moves_as_the_ground_does_is_given_up(ground):
+    way = np.add(ground, (1, 1))
+    assert not beside(start(box(TALL)), motion(ground, (TALL, way)))
+    assert beside(start(box(TALL)), motion(ground, (TALL, way), (BESIDE, way)))
+    assert beside(start(box(TALL)), None)
+
+
+def test_motion_tells_nothing_where_body_and_ground_move_alike():
+    assert beside(start(box(TALL)), motion((2, 0), (TALL, (2.3, 0))))
+
+
+def test_island_that_moves_its_own_way_stays():
+    """A swinging arm, a wheel: what moves unlike the body need not be ground."""
+    assert beside(start(box(TALL)), motion((0, 0), (TALL, (3, 0)), (BESIDE, (6, 1))))
+
+
+def test_where_the_ground_has_no_one_motion_nothing_is_given_up():
+    here, there = (0, 30, 20, 50), (20, 30, 20, 50)
+    several = motion((0, 0), (here, (4, 0)), (there, (-4, 0)), (TALL, (0, 3)), (BESIDE, (0, 0)))
+    assert beside(start(box(TALL)), several)
+
+
+def test_island_stays_while_part_of_the_body_is_hidden():
+    """It may be what is seen between two things that stand in front, whose motion it seems to have."""
+    craf = start(box(TALL, (5, 10, 30, 30)))
+    assert beside(craf, motion((0, 0), (TALL, (1, 1))))
+
+
+def test_island_of_the_ground_stays_where_it_touches_another_object():
+    other = (18, 26, 6, 6)
+    craf = start(box(TALL), box(other))
+    assert beside(craf, motion((0, 0), (TALL, (1, 1))), box(other))
+
+
+def test_islands_of_fewer_cells_than_tell_a_motion_stay():
+    moved = motion((0, 0), (TALL, (1, 1)))
+    coarse = moved[:, ::6, ::6]
+    assert beside(start(box(TALL)), coarse)
+    assert beside(start(box(TALL)), np.zeros((2, 1, 1), np.float32))

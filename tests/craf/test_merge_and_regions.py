@@ -55,6 +55,17 @@ def test_regions_touch_at_corners_and_measure():
     assert np.argwhere(regions.mask(np.array([False, True]))).tolist() == [[3, 0]]
 
 
+def test_regions_at_the_crossings_of_rows_and_columns():
+    binary = np.zeros((9, 12), bool)
+    binary[2:5, 3:6], binary[6:9, 8:12] = True, True
+    regions = Regions(binary)
+    rows, columns = np.array([0, 3, 6, 8]), np.array([1, 4, 5, 11])
+    whole = np.zeros(binary.shape, np.int32)
+    whole[2:5, 3:6], whole[6:9, 8:12] = 1, 2
+    assert np.array_equal(regions.at(rows, columns), whole[np.ix_(rows, columns)])
+    assert not Regions(np.zeros((9, 12), bool)).at(rows, columns).any()
+
+
 def test_no_region():
     regions = Regions(np.zeros((4, 5), bool))
     assert len(regions) == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from segspn.backbone import Frame, label_shares
 from segspn.foreground import AugmentConfig, Samples
 from segspn.foreground.augment import Shot
 from segspn.instance import InstanceConfig, InstanceStage, SeveralViews, View
+from segspn.instance.motion import flow, grey
 
 CPU = torch.device("cpu")
 VIEWS = (View(), View(side=210), View(mirrored=True), View(side=100, mirrored=True))
@@ -76,6 +78,36 @@ def test_labels_and_shares_agree_with_the_view(view: View) -> None:
     forth = view.forth(label_shares(labels(), (1, 2), CPU), SIZE)
     direct = label_shares(shot.labels, (1, 2), CPU)
     assert forth.shape == direct.shape and (forth - direct).abs().mean() < 0.03
+
+
+class Moving(Told):
+    """Knows the motion of what it has seen, by `flow` from the first frame it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: Tensor | None = None
+
+    def predict(self, frame: Frame) -> Tensor:
+        self.first = grey(frame) if self.first is None else self.first
+        return super().predict(frame)
+
+    def motion(self, frame: Frame) -> Tensor | None:
+        return None if self.first is None else flow(self.first, grey(frame))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_motion_is_that_of_the_frame_however_it_is_looked_at(view: View) -> None:
+    noise = np.random.default_rng(0).normal(0, 1, (*SIZE, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 3)
+    before = np.clip(128 + 60 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    now = Frame(np.roll(before, (4, -6), (0, 1)), CPU)
+    stage = SeveralViews((view, View()), Moving)
+    assert stage.motion(now) is None
+    stage.predict(Frame(before, CPU))
+    found = stage.motion(now)
+    assert found is not None and found.shape == (2, 24, 40)
+    middle = found[:, 5:-8, 6:-10].flatten(1).median(1).values
+    assert torch.allclose(middle, torch.tensor([6 / 4, -4 / 4]), atol=0.25)
 
 
 def test_looks_are_averaged_and_told_of_the_result() -> None:

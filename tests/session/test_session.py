@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from session_clips import Clip, clip, iou
 
+from segspn.craf import CrafResult
 from segspn.errors import InputError
 from segspn.pipeline import Result, Segmenter, Session
 
@@ -41,6 +42,31 @@ def test_a_new_object_in_the_middle(segmenter: Segmenter, video: Clip) -> None:
     for i in (3, 7):
         assert iou(result.labels == i, video[3][1] == i) > 0.75, i
     assert "fit" not in session.step(video[4][0]).timings
+
+
+def test_the_filter_hears_how_the_picture_moved(
+    segmenter: Segmenter, video: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = segmenter.session()
+    session.begin(*video[0])
+    heard: list[np.ndarray | None] = []
+    assert session.craf is not None
+    step = session.craf.step
+
+    def listening(
+        scores: np.ndarray, foreground: np.ndarray | None = None, motion: np.ndarray | None = None
+    ) -> CrafResult:
+        heard.append(motion)
+        return step(scores, foreground, motion)
+
+    monkeypatch.setattr(session.craf, "step", listening)
+    session.step(video[0][0])  # the same picture once more
+    session.step(np.roll(video[0][0], 8, 1))
+    height, width = video[0][1].shape
+    still, moved = heard
+    assert still is not None and moved is not None
+    assert still.shape == moved.shape == (2, -(-height // 4), -(-width // 4))
+    assert abs(still).max() < 0.1 and abs(np.median(moved[0]) + 8 / 4) < 0.2
 
 
 def test_what_a_correction_leads_to_is_what_both_annotations_at_once_would(

@@ -66,6 +66,21 @@ def test_restored_it_goes_on_as_if_nothing_had_happened(refiner: SpnRefiner) -> 
         assert np.array_equal(a, b)
 
 
+def test_motion_between_frames_is_known_once_there_are_two(refiner: SpnRefiner) -> None:
+    frames, labels = clip(3)
+    video = VideoRefiner(refiner, 1)
+    moved = []
+    for frame, label in zip(frames, labels, strict=True):
+        video.step(frame, scores(label))
+        moved.append(video.motion)
+        video.accept(frame, label, (1,))
+    assert moved[0] is None
+    for t, motion in enumerate(moved[1:], 1):
+        assert motion is not None and motion.shape == (2, 24, 32)
+        x, y = np.median(motion[:, labels[t][2::4, 2::4] == 1], 1)  # 3 pixels to the right
+        assert abs(x + 3 / 4) < 0.15 and abs(y) < 0.15
+
+
 def test_memory_is_bounded(refiner: SpnRefiner) -> None:
     frames, labels = clip(8)
     video = VideoRefiner(refiner, 1)

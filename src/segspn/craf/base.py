@@ -105,12 +105,19 @@ class Craf(ABC):
         self._previous = labels.astype(np.int32)
         self._annotated(self._previous)
 
-    def step(self, scores: np.ndarray, foreground: np.ndarray | None = None) -> CrafResult:
+    def step(
+        self,
+        scores: np.ndarray,
+        foreground: np.ndarray | None = None,
+        motion: np.ndarray | None = None,
+    ) -> CrafResult:
         """Filter the next frame.
 
         Args:
             scores: (N, H, W), float in 0..1, or uint8 in 0..255 as read from files; not changed.
             foreground: bool (H, W); labels are 0 outside. None for everything.
+            motion: float (2, h, w), what lies where moved how: x, y of where each cell of a grid over
+                the frame was in the frame before, in cells. None: not known.
 
         Returns:
             The filtered scores and the labels of this frame.
@@ -118,6 +125,7 @@ class Craf(ABC):
         Raises:
             InputError: sizes that do not fit the annotated frame, or scores outside 0..1.
             RuntimeError: no frame has been annotated.
+            ValueError: motion of another shape.
         """
         if self._previous is None:
             raise RuntimeError("annotate a frame with start(labels) before step(scores)")
@@ -129,6 +137,8 @@ class Craf(ABC):
         if foreground is not None:
             self._check_size(foreground.shape, "the foreground mask")
             foreground = foreground.astype(bool, copy=False)
+        if motion is not None and (motion.ndim != 3 or len(motion) != 2):
+            raise ValueError(f"motion must be (2, h, w), not {motion.shape}")
         if scores.dtype != np.uint8:
             low, high = float(scores.min()), float(scores.max())
             # Written so that NaN, which compares false with everything, is caught as well.
@@ -136,7 +146,7 @@ class Craf(ABC):
                 raise InputError(
                     f"scores lie in {low:g}..{high:g}: give floats in 0..1 or uint8 in 0..255"
                 )
-        result = self._filter(scores, self._previous, foreground)
+        result = self._filter(scores, self._previous, foreground, motion)
         self._previous = array_apart(result.labels)  # the caller may draw into the result
         return result
 
@@ -161,7 +171,11 @@ class Craf(ABC):
 
     @abstractmethod
     def _filter(
-        self, scores: np.ndarray, previous: np.ndarray, foreground: np.ndarray | None
+        self,
+        scores: np.ndarray,
+        previous: np.ndarray,
+        foreground: np.ndarray | None,
+        motion: np.ndarray | None,
     ) -> CrafResult:
         """Filter checked ``scores``; ``previous`` is the int32 label map of the frame before."""
 

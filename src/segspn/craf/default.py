@@ -28,6 +28,10 @@ number of frames it has been missed since. For each island of object i:
    the body's own radius is false after all. (What lies on things that look alike would otherwise be
    handed down from frame to frame, ever farther away.) But what touches another object may come out
    from behind it.
+8. Motion: where the optical flow is known, a kept island that moves unlike the body, but as more than
+   ``ground`` of everything without a label does, is false too: it lies on the ground, however alike.
+   Not while part of the body is hidden: its farthest pixel is then nearer than ``whole`` of the radius,
+   and what is seen between two bars seems to move as these do. Nor where it touches another object.
 
 Scores of kept islands, and scores below the threshold, stay as they are. An object that has never
 been annotated has no memory and gets no pixels.
@@ -41,6 +45,7 @@ import cv2
 import numpy as np
 
 from segspn.craf.base import Craf, CrafResult, State, as_unit
+from segspn.craf.body import find_body, from_centre, left_behind, touching
 from segspn.craf.merge import merge
 from segspn.craf.params import DefaultParams
 from segspn.craf.regions import Regions
@@ -49,7 +54,7 @@ from segspn.heap import array_apart
 
 
 class DefaultCraf(Craf):
-    """Rules 1-7 of this module. State beside the previous labels, with one row per object:
+    """Rules 1-8 of this module. State beside the previous labels, with one row per object:
 
     ``seen`` bool (N, H, W), the last mask, and ``body``, of it the body; ``area`` float64 (N,), the
     reference area in pixels, 0 for never seen; ``radius`` float64 (N,), of the annotated mask, from
@@ -113,7 +118,7 @@ class DefaultCraf(Craf):
             if len(islands):
                 largest = int(np.argmax(islands.areas))
                 self._keep_body(n, islands, largest)
-                farthest = _from_centre(islands, largest)[islands.labels > 0].max()
+                farthest = from_centre(islands, largest)[islands.labels > 0].max()
                 self._radius[n] = farthest / np.sqrt(self._area[n])
 
     def _remember(self, labels: np.ndarray, rate: float) -> None:
@@ -130,14 +135,18 @@ class DefaultCraf(Craf):
                 self._missed[n] += 1
 
     def _filter(
-        self, scores: np.ndarray, previous: np.ndarray, foreground: np.ndarray | None
+        self,
+        scores: np.ndarray,
+        previous: np.ndarray,
+        foreground: np.ndarray | None,
+        motion: np.ndarray | None,
     ) -> CrafResult:
         filtered = as_unit(scores)
         # Dropping an island may hand its place to the runner-up, whose island there is judged in
         # turn. Each round takes one object out of every place that is still open, so N suffice.
         labels = merge(filtered, self.ids, self.params.threshold, foreground)
         for _ in self.ids:
-            changed, contested = self._judge(filtered, labels)
+            changed, contested = self._judge(filtered, labels, motion)
             if changed:
                 labels = merge(filtered, self.ids, self.params.threshold, foreground)
             if not contested:
@@ -145,7 +154,9 @@ class DefaultCraf(Craf):
         self._remember(labels, self.params.area_rate)
         return CrafResult(filtered, labels)
 
-    def _judge(self, filtered: np.ndarray, labels: np.ndarray) -> tuple[bool, bool]:
+    def _judge(
+        self, filtered: np.ndarray, labels: np.ndarray, motion: np.ndarray | None
+    ) -> tuple[bool, bool]:
         """Apply the rules once, in place on the scores.
 
         Returns:
@@ -158,7 +169,7 @@ class DefaultCraf(Craf):
             if not len(islands):
                 continue
             owner = self._owners(n, islands, filtered[n])
-            self._attend(n, islands, owner, labels)
+            self._attend(n, islands, owner, labels, motion)
             if (owner == n).all():
                 continue
             for other in set(owner.tolist()) - {-1, n}:
@@ -215,32 +226,39 @@ class DefaultCraf(Craf):
                 total += islands.areas[m]
         return owner
 
-    def _attend(self, n: int, islands: Regions, owner: np.ndarray, labels: np.ndarray) -> None:
+    def _attend(
+        self,
+        n: int,
+        islands: Regions,
+        owner: np.ndarray,
+        labels: np.ndarray,
+        motion: np.ndarray | None,
+    ) -> None:
         """Find the body among the islands that are object n's, and give up, in place, what is too far
-        from it. ``labels`` int32 (H, W): of the frame so far."""
+        from it or does not move with it. ``labels`` int32 (H, W): of the frame so far."""
         own = owner == n
         if not own.any():
             return
-        body = 0
-        if len(islands) > 1:
-            shared = np.where(own, islands.count(self._body[n]), -1)
-            body = int(np.argmax(shared if shared.max() > 0 else np.where(own, islands.areas, -1)))
+        body = find_body(islands, own, self._body[n])
         self._keep_body(n, islands, body)
         own[body] = False
         if not own.any():
             return
-        distance = _from_centre(islands, body)
+        p = self.params
+        distance = from_centre(islands, body)
         size = np.sqrt(max(self._area[n], islands.areas[body]))
         visible = distance[islands.labels == body + 1].max()
         # With what is hidden the object has its radius, and the body lies anywhere in it.
-        beyond = max(2 * self._radius[n] * size - visible, visible)
+        whole = self._radius[n] * size
+        beyond = max(2 * whole - visible, visible)
         near = np.zeros(len(islands) + 1, bool)
-        near[islands.labels[distance <= self.params.extent * beyond]] = True
-        far = own & ~near[1:]
-        if far.any():
-            others = ((labels > 0) & (labels != self.ids[n])).view(np.uint8)
-            touched = cv2.dilate(others, np.ones((7, 7), np.uint8)).view(bool)
-            owner[far & (islands.count(touched) == 0)] = -1
+        near[islands.labels[distance <= p.extent * beyond]] = True
+        false = own & ~near[1:]
+        if motion is not None and visible >= p.whole * whole:
+            false |= left_behind(islands, body, own & ~false, labels, motion, p.ground)
+        if false.any():
+            others = (labels > 0) & (labels != self.ids[n])
+            owner[false & ~touching(islands, others)] = -1
 
     def _keep_body(self, n: int, islands: Regions, body: int) -> None:
         self._body[n] = False
@@ -259,16 +277,6 @@ class DefaultCraf(Craf):
             covering[shared > most] = other
             most = np.maximum(most, shared)
         return covering
-
-
-def _from_centre(islands: Regions, n: int) -> np.ndarray:
-    """Distance in pixels of each pixel of the window from the centre of island n: float (h, w)."""
-    moments = cv2.moments((islands.labels == n + 1).view(np.uint8), binaryImage=True)
-    height, width = islands.labels.shape
-    y = np.arange(height)[:, None] - moments["m01"] / moments["m00"]
-    x = np.arange(width) - moments["m10"] / moments["m00"]
-    distance: np.ndarray = np.hypot(y, x)
-    return distance
 
 
 def _gaps(islands: Regions, mask: np.ndarray, touching: np.ndarray) -> np.ndarray:

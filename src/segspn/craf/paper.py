@@ -37,7 +37,11 @@ class PaperCraf(Craf):
         super().__init__(ids)
 
     def _filter(
-        self, scores: np.ndarray, previous: np.ndarray, foreground: np.ndarray | None
+        self,
+        scores: np.ndarray,
+        previous: np.ndarray,
+        foreground: np.ndarray | None,
+        motion: np.ndarray | None,
     ) -> CrafResult:
         unit = as_unit(scores)
         masks = [previous == i for i in self.ids]

@@ -65,6 +65,10 @@ class DefaultParams:
     """Reach rule: unsupported regions may not lift the object's area above this factor."""
     extent: float = 1.0
     """Body rule: how far around its body an object goes, as a share of how far it was seen to go."""
+    whole: float = 0.85
+    """Motion rule: share of its radius that an object's body must show for its islands to be judged."""
+    ground: float = 0.5
+    """Motion rule: share of the ground that must move as an island does for that to be ground."""
     redetect_score: float = 0.75
     """Return rule: least mean score (0..1) of the region with which a lost object returns."""
     redetect_share: float = 0.05

@@ -49,6 +49,17 @@ class Regions:
     def __len__(self) -> int:
         return len(self.areas)
 
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The regions where ``rows`` (h,) and ``columns`` (w,) cross: int32 (h, w), as in ``labels``."""
+        out = np.zeros((len(rows), len(columns)), np.int32)
+        inside = [
+            np.flatnonzero((places >= side.start) & (places < side.stop))
+            for places, side in zip((rows, columns), self.window, strict=True)
+        ]
+        here = rows[inside[0]] - self.window[0].start, columns[inside[1]] - self.window[1].start
+        out[np.ix_(*inside)] = self.labels[np.ix_(*here)]
+        return out
+
     def count(self, mask: np.ndarray) -> np.ndarray:
         """Pixels of each region inside ``mask``, bool (H, W): int64 (M,)."""
         return np.bincount(self.labels[mask[self.window]], minlength=len(self) + 1)[1:]

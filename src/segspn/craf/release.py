@@ -34,7 +34,11 @@ class ReleaseCraf(Craf):
         super().__init__(ids)
 
     def _filter(
-        self, scores: np.ndarray, previous: np.ndarray, foreground: np.ndarray | None
+        self,
+        scores: np.ndarray,
+        previous: np.ndarray,
+        foreground: np.ndarray | None,
+        motion: np.ndarray | None,
     ) -> CrafResult:
         raw = as_bytes(scores)
         masks = [previous == i for i in self.ids]

@@ -79,6 +79,7 @@ class HeadInstances(InstanceStage):
         self._sure: Tensor | None = None
         self._scores: Tensor | None = None
         self._votes: Tensor | None = None
+        self._motion: Tensor | None = None
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
         """In closed form: there is no chance in it, and one step."""
@@ -132,6 +133,7 @@ class HeadInstances(InstanceStage):
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
         way = flow(self._grey, grey(frame))
+        self._motion = way
         last = carry(self.last[None], way[None])
         places = search_places(last[0], self.config.reach)
         keys = matching_keys(frame, self.backbone, self.parent)
@@ -177,6 +179,9 @@ class HeadInstances(InstanceStage):
     def votes(self, frame: Frame) -> Tensor | None:
         return self._votes
 
+    def motion(self, frame: Frame) -> Tensor | None:
+        return self._motion
+
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         keys = matching_keys(frame, self.backbone, self.parent)
         self.memory.add(keys, shares, index, annotated=False)
@@ -185,7 +190,7 @@ class HeadInstances(InstanceStage):
             self.learner.update(moments_of_frame(inputs, shares[None], self._sure, self._scores))
         self.last, self._grey = apart(shares), apart(grey(frame))
         self._extents.accept(shares)
-        self._sure = self._scores = self._votes = None
+        self._sure = self._scores = self._votes = self._motion = None
 
     def _inputs(self, frame: Frame) -> Tensor:
         """The classifier's inputs of a frame, computed once per frame."""

@@ -42,6 +42,11 @@ class InstanceStage(ABC):
         0..1, for the SPN; None where nothing is remembered."""
         return None
 
+    def motion(self, frame: Frame) -> Tensor | None:
+        """How what is seen in the ``frame`` last predicted has moved, for the filter: ``(2, Hp / 4,
+        Wp / 4)``, x and y of where each cell was in the frame before, in cells; None: not known."""
+        return None
+
     @abstractmethod
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         """Take note of an output: ``shares`` ``(N, Hp / 4, Wp / 4)`` of the final label map of frame

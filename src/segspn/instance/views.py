@@ -75,6 +75,12 @@ class View:
         """Counterpart of ``forth``."""
         return self._resampled(maps, self.size(size), size)
 
+    def motion_back(self, motion: Tensor, size: tuple[int, int]) -> Tensor:
+        """``back`` for ``(2, Hp / 4, Wp / 4)`` displacements x, y in cells."""
+        scale = size[0] / self.size(size)[0]
+        along = motion.new_tensor([-scale if self.mirrored else scale, scale])
+        return self.back(motion, size) * along[:, None, None]
+
     def _resampled(self, maps: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
         if self == View():
             return maps
@@ -116,6 +122,11 @@ class SeveralViews(InstanceStage):
         found = [(view, stage.votes(view.frame(frame))) for view, stage in self.looks]
         maps = [view.back(votes, frame.size) for view, votes in found if votes is not None]
         return torch.stack(maps).mean(0) if maps else None
+
+    def motion(self, frame: Frame) -> Tensor | None:
+        view, stage = self.looks[0]
+        found = stage.motion(view.frame(frame))
+        return None if found is None else view.motion_back(found, frame.size)
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         for view, stage in self.looks:

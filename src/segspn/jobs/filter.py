@@ -33,15 +33,20 @@ class LateFilter:
         self._craf.start(labels)
 
     def step(
-        self, scores: np.ndarray, merged: np.ndarray, allowed: np.ndarray | None
+        self,
+        scores: np.ndarray,
+        merged: np.ndarray,
+        allowed: np.ndarray | None,
+        motion: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Filtered scores (N, H, W) and labels of a frame, whose plain merge is ``merged``."""
+        """Filtered scores (N, H, W) and labels of a frame, whose plain merge is ``merged``; see
+        `Craf.step`."""
         labels = np.zeros_like(merged)
         entered: tuple[int, ...] = ()
         if self._craf is not None:
             entered = self._craf.ids
             rows = [self._ids.index(i) for i in entered]
-            result = self._craf.step(scores[rows], allowed)
+            result = self._craf.step(scores[rows], allowed, motion)
             scores = scores.copy()
             scores[rows] = result.scores
             labels = result.labels

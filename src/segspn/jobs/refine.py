@@ -278,7 +278,8 @@ class _Refinement:
         allowed = self._allowed(index)
         scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
         if self._filter is not None:
-            scores, labels = self._filter.step(scores, labels, allowed)
+            motion = None if self._refiner is None else self._refiner.motion
+            scores, labels = self._filter.step(scores, labels, allowed, motion)
             timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
         if self._refiner is not None:
             self._refiner.accept(frame, labels, work.ids)

@@ -156,7 +156,7 @@ class StagesInOrder:
                 scores = _upsampler(frame, size)(coarse)
         with timed(timings, "craf"):
             if self.craf is not None:
-                filtered = self.craf.step(scores)
+                filtered = self.craf.step(scores, motion=self._motion(frame))
                 final, labels = filtered.scores, filtered.labels
             else:
                 final, labels = scores, merge(scores, self._ids, self.preset.threshold)
@@ -165,6 +165,10 @@ class StagesInOrder:
             self.instance.accept(frame, shares, index)
         stages = Stages(scores, _upsampler(frame, size), foreground, coarse)
         return Result(labels, final, self._ids, stages, timings)
+
+    def _motion(self, frame: Frame) -> np.ndarray | None:
+        motion = self.instance.motion(frame)
+        return None if motion is None else frame.crop(motion, 4).cpu().numpy()
 
     def _shrink(self, pixels: np.ndarray) -> np.ndarray:
         """A frame ``(H, W, 3)``, or its labels ``(H, W)``, at the size that the preset works at."""

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from segspn.backbone import Frame, covered, label_shares, pad, search_places
 from segspn.foreground import matching_keys
-from segspn.heap import keep_free_memory, tidy
+from segspn.heap import apart, keep_free_memory, tidy
 from segspn.instance import Memory, MemoryConfig
+from segspn.instance.motion import flow, grey
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
 LEAST = 0.25
@@ -34,7 +35,15 @@ class VideoRefiner:
         self._index = 0
         self._known = torch.zeros(count, dtype=torch.bool, device=self.device)
         self._last: Tensor | None = None
+        self._grey: Tensor | None = None
         self._frame: Frame | None = None
+        self._motion: np.ndarray | None = None
+
+    @property
+    def motion(self) -> np.ndarray | None:
+        """How the frame last stepped has moved since the one before: float32 (2, h, w), x and y of where
+        each cell was, in cells. None: not known."""
+        return self._motion
 
     @torch.inference_mode()
     def step(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -45,6 +54,9 @@ class VideoRefiner:
         """
         tidy()  # after the frame before, which not every refiner accepts into a memory
         self._frame = frame = look(pixels, self.device)
+        self._motion = None
+        if self._grey is not None:
+            self._motion = frame.crop(flow(self._grey, grey(frame)), 4).numpy()
         there = np.flatnonzero(scores.max((1, 2)) >= LEAST)
         if not len(there):
             return scores
@@ -59,10 +71,11 @@ class VideoRefiner:
     def accept(self, pixels: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> None:
         """Remember the int32 ``labels`` ``(H, W)`` of the frame last stepped, or of an annotated one."""
         frame, self._frame = self._frame, None
-        if self._memory is None or self.refiner.parent is None:
-            return
         if frame is None:
             frame = look(pixels, self.device)
+        self._grey = apart(grey(frame))
+        if self._memory is None or self.refiner.parent is None:
+            return
         rows, columns = (
             (np.arange(n) * full) // n for n, full in zip(frame.size, labels.shape, strict=True)
         )
@@ -78,6 +91,8 @@ class VideoRefiner:
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed refiner needs."""
         state = {"index": torch.tensor(self._index), "known": self._known}
+        if self._grey is not None:
+            state["grey"] = self._grey
         if self._last is not None and self._memory is not None:
             state |= {"last": self._last}
             state |= {f"memory.{k}": v for k, v in self._memory.state().items()}
@@ -86,7 +101,7 @@ class VideoRefiner:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Counterpart of :meth:`state`, for the same number of objects."""
         self._index, self._known = int(state["index"]), state["known"].to(self.device)
-        self._last, self._frame = state.get("last"), None
+        self._last, self._grey, self._frame = state.get("last"), state.get("grey"), None
         if self._memory is not None:
             self._memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
 
