@@ -8,6 +8,7 @@ shared by all objects, and so is the part that reads the embedding.
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -74,19 +75,29 @@ def clues(
 
 
 def _mean_around(maps: Tensor, radius: int) -> Tensor:
-    """Mean of the square of ``radius`` cells around each cell, as far as the maps go; first along the
-    rows, then along the columns, which is the same in a tenth of the time."""
-    for size, pad in (((1, 2 * radius + 1), (0, radius)), ((2 * radius + 1, 1), (radius, 0))):
-        maps = F.avg_pool2d(maps, size, 1, pad, count_include_pad=False)
-    return maps
+    """Mean of the square of ``radius`` cells around each cell of maps ``(..., h, w)``, as far as they go;
+    as products of matrices, a tenth of the time of pooling."""
+    rows, columns = (_means(size, radius, maps) for size in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+def _means(size: int, radius: int, like: Tensor) -> Tensor:
+    """The matrix ``(size, size)`` that takes means of ``radius`` values around each."""
+    places = torch.arange(size, device=like.device)
+    near = ((places[:, None] - places).abs() <= radius).to(like)
+    return near / near.sum(1, keepdim=True)
 
 
 def highest_other(maps: Tensor, least: float, dim: int = 1) -> Tensor:
     """Of maps with objects along ``dim`` the highest of the others; ``least`` where there is none."""
-    if maps.shape[dim] < 2:
+    parts = maps.unbind(dim)
+    if len(parts) < 2:
         return torch.full_like(maps, least)
-    best, second = maps.topk(2, dim=dim).values.split(1, dim)
-    return torch.where(maps == best, second, best)
+    # Of those before and of those after each: `topk` takes twenty times as long.
+    before = list(accumulate(parts[:-1], torch.maximum))
+    after = list(accumulate(parts[:0:-1], torch.maximum))[::-1]
+    between = [torch.maximum(*pair) for pair in zip(before[:-1], after[1:], strict=True)]
+    return torch.stack((after[0], *between, before[-1]), dim)
 
 
 def fuse(decoded: Tensor, shares: Tensor, learning: Tensor) -> Tensor:

@@ -138,8 +138,9 @@ def solve(m: Moments, ridge: float) -> Tensor:
 def classify(inputs: Tensor, classifier: Tensor, size: Sequence[int]) -> Tensor:
     """Inputs ``(B, h w, D)`` and classifiers ``(B, N, D, C)`` -> scores ``(B, N, C, h, w)``, -1 (not the
     object) to 1, cut off at -2 and 2; ``size`` is ``(h, w)``."""
-    scores = (inputs[:, None] @ classifier).clamp(-2, 2).transpose(2, 3)
-    return scores.unflatten(3, tuple(size))
+    # All in one product, map by map: a product for each object takes five times as long.
+    scores = (classifier.transpose(2, 3).flatten(1, 2) @ inputs.transpose(1, 2)).clamp(-2, 2)
+    return scores.unflatten(1, (classifier.shape[1], -1)).unflatten(3, tuple(size))
 
 
 def hard_moments(make: Callable[[Tensor | None], Moments], ridge: float) -> Moments:

@@ -2,6 +2,7 @@
 
 On the CPU one kernel does it, tile by tile: as separate operations the matrix of weights, hundreds of
 cells by thousands, is written and read four times, and windows of few cells spend their time on calls.
+Where the processor has an instruction for it, keys are compared as bytes.
 """
 
 from __future__ import annotations
@@ -21,18 +22,26 @@ from segspn.threads import do_all
 @dataclass(frozen=True, eq=False)
 class Cells:
     """Remembered cells, ``size`` (h, w): ``keys`` ``(h, w, K)``, unit vectors, and ``values``
-    ``(h, w, C)``, not negative; on the CPU as the kernel wants them, in tiles."""
+    ``(h, w, C)``, not negative; on the CPU as the kernel wants them, in tiles. ``step``: what one more
+    in a byte of the keys is, 0 if they are no bytes."""
 
     keys: Tensor
     values: Tensor
     size: tuple[int, int]
+    step: float = 0.0
 
     @classmethod
-    def of(cls, keys: Tensor, values: Tensor) -> Cells:
+    def of(cls, keys: Tensor, values: Tensor, as_bytes: bool | None = None) -> Cells:
+        """``as_bytes``: whether the kernel compares bytes; None: if that is fast here."""
         size = (keys.shape[0], keys.shape[1])
-        if keys.device.type == "cpu":
-            return cls(_tiled(keys), _tiled(values), size)
-        return cls(keys, values, size)
+        if keys.device.type != "cpu":
+            return cls(keys, values, size)
+        if as_bytes is None:
+            as_bytes = bytes_are_fast()
+        if as_bytes:
+            step = _step(keys)
+            return cls(_packed(keys, step), _tiled(values), size, step)
+        return cls(_tiled(keys), _tiled(values), size)
 
     @property
     def everywhere(self) -> Window:
@@ -60,19 +69,18 @@ def weighted_sums(
 
     ``keys`` ``(K, h, w)``: a frame's, unit vectors. The margin is at most 80.
     """
-    shift, keys = margin - scale, scale * keys
     if keys.device.type == "cpu":
-        maps = keys.numpy(), np.float32(shift), out.numpy()
-        do_all([partial(_in_one_pass, search, *maps) for search in searches], torch.get_num_threads())
+        args = keys.numpy(), _step(keys), scale, margin - scale, out.numpy()
+        do_all([partial(_in_one_pass, search, *args) for search in searches], torch.get_num_threads())
         return
     for search in searches:
-        _in_torch(search, keys, shift, out)
+        _in_torch(search, keys, scale, margin - scale, out)
 
 
-def _in_torch(search: Search, keys: Tensor, shift: float, out: Tensor) -> None:
+def _in_torch(search: Search, keys: Tensor, scale: float, shift: float, out: Tensor) -> None:
     """The definition, which runs anywhere."""
     place = (slice(None), *search.window)
-    queries = keys[place]
+    queries = scale * keys[place]
     total = out.new_zeros(())
     for cells, near in search.remembered:
         weight = (cells.keys[near].flatten(0, 1) @ queries.flatten(1) + shift).exp_()
@@ -80,20 +88,46 @@ def _in_torch(search: Search, keys: Tensor, shift: float, out: Tensor) -> None:
     out[place] = total.view(-1, *queries.shape[1:])
 
 
-def _in_one_pass(search: Search, keys: np.ndarray, shift: np.float32, out: np.ndarray) -> None:
-    from segspn.instance.matching_kernel import GROUP, LANES, add, asked, finish
+def _in_one_pass(
+    search: Search, keys: np.ndarray, step: float, scale: float, shift: float, out: np.ndarray
+) -> None:
+    from segspn.instance.matching_kernel import GROUP, LANES, add, asked, asked_bytes, finish
 
     window = _bounds(search.window)
-    queries = asked(keys, *window)
+    as_bytes = search.remembered[0][0].step > 0
+    queries = asked_bytes(keys, step, *window) if as_bytes else asked(keys, *window)
     sums = np.zeros((len(queries), len(out), GROUP, LANES), np.float32)
     for cells, near in search.remembered:
-        add(sums, queries, cells.keys.numpy(), cells.values.numpy(), *_bounds(near), shift)
+        unit = scale * step * cells.step if as_bytes else scale
+        maps = cells.keys.numpy(), cells.values.numpy()
+        add(sums, queries, *maps, *_bounds(near), unit, shift)
     finish(sums, out, *window)
+
+
+def bytes_are_fast() -> bool:
+    from segspn.instance.matching_kernel import DOT_LANES
+
+    return DOT_LANES > 0
+
+
+def _step(keys: Tensor) -> float:
+    """Of bytes that hold keys."""
+    return max(float(keys.abs().max()), 1e-6) / 127
 
 
 def _bounds(window: Window) -> tuple[int, int, int, int]:
     rows, columns = window
     return rows.start, rows.stop, columns.start, columns.stop
+
+
+def _packed(keys: Tensor, step: float) -> Tensor:
+    from segspn.instance.matching_kernel import BYTES, LANES, ZERO, packed
+
+    height, width, channels = keys.shape
+    size = (height, -(-width // LANES), -(-channels // BYTES), LANES)
+    out = apart(torch.full(size, int(ZERO), dtype=torch.int32))
+    packed(keys.numpy(), step, out.numpy())
+    return out
 
 
 def _tiled(maps: Tensor) -> Tensor:

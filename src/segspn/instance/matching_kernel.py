@@ -3,6 +3,9 @@
 A tile of remembered cells meets a dozen queries at a time, whose products stay in registers; the
 weights that come of them are used at once. That is written in vectors (LLVM's, of any machine): element
 by element LLVM would keep its sums in memory and call a library for each exponential.
+
+Where the processor multiplies and adds four bytes at once (VNNI), keys are compared as bytes, which is
+four times the products: their steps move a cosine by about .001.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -20,19 +23,34 @@ from segspn.compiled import njit
 
 LANES = 16  # remembered cells of a tile, one in each lane of a vector
 GROUP = 12  # queries that meet it at once
+BYTES = 4  # of a key, that are multiplied at once
 
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
-# 2**f for f in -.5 to .5, to 2e-7 (the coefficients are those of Cephes' exp2f).
+_BITS = 1 / np.log(2)
+# 2**f for f in -.5 to .5, to 3e-6 of it (fitted so that the largest relative error is least).
 _POWERS = (
-    1.535336188319500e-4,
-    1.339887440266574e-3,
-    9.618437357674640e-3,
-    5.550332471162809e-2,
-    2.402264791363012e-1,
-    6.931472028550421e-1,
-    1.0,
+    0.009570101698756736,
+    0.05591786030273593,
+    0.24024744833109224,
+    0.6931218147397945,
+    0.9999992614441331,
 )
+_ROUNDING = 1.5 * 2**23  # added to a float32, it leaves the nearest integer in the lowest bits
+
+
+def _dot_lanes() -> int:
+    """How many lanes the processor's instruction for products of bytes has; 0: there is none."""
+    features = binding.get_host_cpu_features()
+    if getattr(config, "CPU_NAME", None):  # numba was told to compile for another processor
+        return 0
+    if features.get("avx512vnni") and features.get("avx512vl"):
+        return LANES
+    return LANES // 2 if features.get("avxvnni") else 0
+
+
+DOT_LANES = _dot_lanes()
+ZERO = np.int32(-0x7F7F7F80)  # four bytes of 128
 
 
 def _splat(value: float, of: Any = _VECTOR) -> Any:
@@ -40,77 +58,112 @@ def _splat(value: float, of: Any = _VECTOR) -> Any:
 
 
 def _call(builder: Any, name: str, *args: Any) -> Any:
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(args))
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
-    return builder.call(function, args)
+    kind = ir.FunctionType(args[0].type, [x.type for x in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}"), args)
 
 
-def _exp(builder: Any, x: Any) -> Any:
-    """e**x of a vector, for x up to 88; what is below -87 counts as that."""
-    x = _call(builder, "maxnum", x, _splat(-87.0))
-    x = builder.fmul(x, _splat(1.4426950408889634))
-    whole = _call(builder, "rint", x)
-    rest = builder.fsub(x, whole)
+def _fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    return _call(builder, f"fma.v{LANES}f32", x, y, z)
+
+
+def _power(builder: Any, x: Any) -> Any:
+    """2**x of a vector, for x up to 127; what is below -126 counts as that."""
+    least = _splat(-126.0)
+    x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+    rounded = builder.fadd(x, _splat(_ROUNDING))
+    rest = builder.fsub(x, builder.fsub(rounded, _splat(_ROUNDING)))
     power = _splat(_POWERS[0])
     for c in _POWERS[1:]:
-        power = _call(builder, "fma", power, rest, _splat(c))
-    bits = builder.shl(builder.fptosi(whole, _INTS), _splat(23, _INTS))
+        power = _fma(builder, power, rest, _splat(c))
+    bits = builder.shl(builder.bitcast(rounded, _INTS), _splat(23, _INTS))
     return builder.bitcast(builder.add(builder.bitcast(power, _INTS), bits), _VECTOR)
 
 
-@intrinsic
-def _meet(typingctx, sums, s, queries, q, width, keys, k, values, used, count, shift):  # type: ignore[no-untyped-def]
-    """sums[c, a] += exp(queries[:, a] . keys + shift) * values[c] for c of used[:count].
+def _dot(builder: Any, total: Any, keys: Any, queries: Any) -> Any:
+    """``total`` and the products of four bytes of each lane, of ``keys`` 0..255, of ``queries``
+    -128..127; all integers (LANES,)."""
+    name = f"x86.avx512.vpdpbusd.{32 * DOT_LANES}"
+    if DOT_LANES == LANES:
+        return _call(builder, name, total, keys, queries)
+    halves = []
+    for start in range(0, LANES, DOT_LANES):
+        at = ir.Constant(ir.VectorType(_INT, DOT_LANES), list(range(start, start + DOT_LANES)))
+        parts = [builder.shuffle_vector(v, v, at) for v in (total, keys, queries)]
+        halves.append(_call(builder, name, *parts))
+    return builder.shuffle_vector(*halves, ir.Constant(_INTS, list(range(LANES))))
 
-    All are C-contiguous float32, the first three from an element on, which is given beside them:
-    ``sums`` (C, GROUP, LANES), lanes apart; ``queries`` (width, GROUP); ``keys`` (width, LANES); and
-    ``values`` (C, LANES).
+
+@intrinsic
+def _meet(  # type: ignore[no-untyped-def]
+    typingctx, sums, s, queries, q, rows, keys, k, values, used, count, unit, shift
+):
+    """sums[c, a] += 2**(unit * queries[:, a] . keys + shift) * values[c] for c of used[:count].
+
+    All are C-contiguous, the first three from an element on, which is given beside them: float32
+    ``sums`` (C, GROUP, LANES), lanes apart; ``queries`` (rows, GROUP) and ``keys`` (rows, LANES), both
+    float32, or both int32 as `asked_bytes` and `packed` make them, the queries with one row more; and
+    float32 ``values`` (C, LANES).
     """
+    whole = keys.dtype == types.int32
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        kind = _INTS if whole else _VECTOR
+
         def pointer(n, index=None):  # type: ignore[no-untyped-def]
             data = make_array(sig.args[n])(context, builder, args[n]).data
             return data if index is None else builder.gep(data, [args[index]])
 
-        def vector_at(pointer, base, offset=0):  # type: ignore[no-untyped-def]
+        def vector_at(pointer, base, offset=0, kind=_VECTOR):  # type: ignore[no-untyped-def]
             place = builder.gep(pointer, [builder.add(base, _INDEX(offset))])
-            return builder.bitcast(place, _VECTOR.as_pointer())
+            return builder.bitcast(place, kind.as_pointer())
 
         def load(place):  # type: ignore[no-untyped-def]
             vector = builder.load(place)
             vector.align = 4
             return vector
 
-        def in_all_lanes(value):  # type: ignore[no-untyped-def]
-            blank = ir.Constant(_VECTOR, ir.Undefined)
+        def in_all_lanes(value, kind=_VECTOR):  # type: ignore[no-untyped-def]
+            blank = ir.Constant(kind, ir.Undefined)
             vector = builder.insert_element(blank, value, _INT(0))
             return builder.shuffle_vector(vector, blank, _splat(0, _INTS))
 
+        def query(base, a):  # type: ignore[no-untyped-def]
+            place = builder.gep(queries, [builder.add(base, _INDEX(a))])
+            return in_all_lanes(builder.load(place), kind)
+
         sums, queries, keys, values = pointer(0, 1), pointer(2, 3), pointer(5, 6), pointer(7)
-        width, used, count, shift = args[4], pointer(8), args[9], args[10]
-        start = in_all_lanes(shift)
-        products = [cgutils.alloca_once(builder, _VECTOR) for _ in range(GROUP)]
-        for product in products:
-            builder.store(start, product)
-        with cgutils.for_range(builder, width) as loop:
-            key = load(vector_at(keys, builder.mul(loop.index, _INDEX(LANES))))
+        rows, used, count = args[4], pointer(8), args[9]
+        unit, shift = in_all_lanes(args[10]), in_all_lanes(args[11])
+        products = [cgutils.alloca_once(builder, kind) for _ in range(GROUP)]
+        for a, product in enumerate(products):
+            builder.store(query(_INDEX(0), a) if whole else _splat(0.0), product)
+        first = _INDEX(1 if whole else 0)
+        with cgutils.for_range(builder, rows, start=first) as loop:
+            tile = builder.sub(loop.index, first)
+            key = load(vector_at(keys, builder.mul(tile, _INDEX(LANES)), kind=kind))
             base = builder.mul(loop.index, _INDEX(GROUP))
             for a, product in enumerate(products):
-                query = builder.load(builder.gep(queries, [builder.add(base, _INDEX(a))]))
-                added = _call(builder, "fma", in_all_lanes(query), key, builder.load(product))
-                builder.store(added, product)
-        weights = [_exp(builder, builder.load(product)) for product in products]
+                total = builder.load(product)
+                if whole:
+                    total = _dot(builder, total, key, query(base, a))
+                else:
+                    total = _fma(builder, query(base, a), key, total)
+                builder.store(total, product)
+        found = [builder.load(product) for product in products]
+        if whole:
+            found = [builder.sitofp(x, _VECTOR) for x in found]
+        weights = [_power(builder, _fma(builder, x, unit, shift)) for x in found]
         with cgutils.for_range(builder, count) as loop:
             c = builder.load(builder.gep(used, [loop.index]))
             value = load(vector_at(values, builder.mul(c, _INDEX(LANES))))
             base = builder.mul(c, _INDEX(GROUP * LANES))
             for a, weight in enumerate(weights):
                 place = vector_at(sums, base, LANES * a)
-                builder.store(_call(builder, "fma", weight, value, load(place)), place).align = 4
+                builder.store(_fma(builder, weight, value, load(place)), place).align = 4
         return context.get_dummy_value()
 
     i, f = types.intp, types.float32
-    return types.void(sums, i, queries, i, i, keys, i, values, used, i, f), codegen
+    return types.void(sums, i, queries, i, i, keys, i, values, used, i, f, f), codegen
 
 
 _jit = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -126,16 +179,33 @@ def tiled(maps, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def add(sums, queries, keys, values, top, bottom, left, right, shift):  # type: ignore[no-untyped-def]
+def packed(maps, step, out):  # type: ignore[no-untyped-def]
+    """Keys (h, w, K) in ``step`` s, -127 to 127 -> in tiles of each row, bytes 1 to 255: out int32
+    (h, T, K / BYTES, LANES), `ZERO` to begin with."""
+    for r in range(maps.shape[0]):
+        for c in range(maps.shape[1]):
+            for k in range(maps.shape[2]):
+                bits = (np.int32(np.rint(maps[r, c, k] / step)) & 255) << (8 * (k % BYTES))
+                out[r, c // LANES, k // BYTES, c % LANES] ^= np.int32(bits)
+
+
+@_jit
+def add(  # type: ignore[no-untyped-def]
+    sums, queries, keys, values, top, bottom, left, right, unit, shift
+):
     """Add the values of the cells in a window, weighted, to what queries have gathered.
 
-    ``sums`` (G, C, GROUP, LANES), lanes apart; ``queries`` (G, K, GROUP); of `tiled` ``keys``
-    (h, T, K, LANES) and ``values`` (h, T, C, LANES). The weight is exp(query . key + shift).
+    ``sums`` (G, C, GROUP, LANES), lanes apart; ``queries`` (G, K, GROUP) of `asked` and ``keys``
+    (h, T, K, LANES) of `tiled`, or int32 those of `asked_bytes` and `packed`; ``values``
+    (h, T, C, LANES) of `tiled`. The weight is exp(unit * query . key + shift).
     """
+    unit, shift = np.float32(unit * _BITS), np.float32(shift * _BITS)
     groups, width = queries.shape[0], queries.shape[1]
+    size = keys.shape[2] * LANES
     tiles, channels = values.shape[1], values.shape[2]
     used = np.empty(channels, np.intp)
     near = np.empty((channels, LANES), np.float32)
+    bits = near.view(np.uint32)  # to look for others than 0 in vectors, which a maximum is not
     for r in range(top, bottom):
         for t in range(left // LANES, (right + LANES - 1) // LANES):
             for c in range(channels):
@@ -148,10 +218,10 @@ def add(sums, queries, keys, values, top, bottom, left, right, shift):  # type: 
             # Most cells hold no object: many objects take hardly longer than one.
             count = 0
             for c in range(channels):
-                most = np.float32(0)
+                any_bit = np.uint32(0)
                 for m in range(LANES):
-                    most = max(most, near[c, m])
-                if most > 0:
+                    any_bit |= bits[c, m]
+                if any_bit:
                     used[count] = c
                     count += 1
             for g in range(groups):
@@ -162,10 +232,11 @@ def add(sums, queries, keys, values, top, bottom, left, right, shift):  # type: 
                     g * width * GROUP,
                     width,
                     keys,
-                    (r * tiles + t) * width * LANES,
+                    (r * tiles + t) * size,
                     near,
                     used,
                     count,
+                    unit,
                     shift,
                 )
 
@@ -180,6 +251,26 @@ def asked(keys, top, bottom, left, right):  # type: ignore[no-untyped-def]
         for r in range(top, bottom):
             for c in range(left, right):
                 out[g, k, a] = keys[k, r, c]
+                a += 1
+                if a == GROUP:
+                    g, a = g + 1, 0
+    return out
+
+
+@_jit
+def asked_bytes(keys, step, top, bottom, left, right):  # type: ignore[no-untyped-def]
+    """The same in ``step`` s, as bytes -127 to 127: queries int32 (G, 1 + K / BYTES, GROUP). The first
+    row is what makes up for the 128 in each byte of `packed`."""
+    count = (bottom - top) * (right - left)
+    rows = 1 + (keys.shape[0] + BYTES - 1) // BYTES
+    out = np.zeros(((count + GROUP - 1) // GROUP, rows, GROUP), np.int32)
+    for k in range(keys.shape[0]):
+        g = a = 0
+        for r in range(top, bottom):
+            for c in range(left, right):
+                byte = np.int32(np.rint(keys[k, r, c] / step))
+                out[g, 0, a] -= 128 * byte
+                out[g, 1 + k // BYTES, a] |= np.int32((byte & 255) << (8 * (k % BYTES)))
                 a += 1
                 if a == GROUP:
                     g, a = g + 1, 0
