@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from segspn.instance import Decoder
-from segspn.instance.decoder import CHANNELS, clues
+from segspn.instance.decoder import CHANNELS, clues, highest_other
 from segspn.instance.memory import Votes
 from segspn.weights import load_weights
 
@@ -65,6 +65,32 @@ def test_an_object_knows_the_strongest_of_its_rivals() -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+@pytest.mark.parametrize("dim", [1, -3])
+def test_highest_of_the_others(count: int, dim: int) -> None:
+    maps = torch.randn(2, count, 3, 4, generator=torch.Generator().manual_seed(0))
+    maps[:, -1, 0] = maps[:, 0, 0]  # two that are equal
+    found = highest_other(maps, -7.0, dim)
+    for n in range(count):
+        others = [maps[:, k] for k in range(count) if k != n]
+        wanted = torch.stack(others).amax(0) if others else torch.full_like(maps[:, n], -7.0)
+        assert torch.equal(found[:, n], wanted)
+
+
+def test_nearness_is_a_mean_as_far_as_the_frame_goes() -> None:
+    shares = torch.rand(1, 2, 24, 32, generator=torch.Generator().manual_seed(1))
+    votes = Votes(torch.rand(3, 1, 2, 24, 32), torch.rand(4, 1, 2, 12, 16))
+    scores = torch.zeros(1, 2, 4, 12, 16)
+    near = clues(votes, scores, scores, shares, torch.zeros(1, 1, 24, 32))[:, :, -2:]
+    cells = torch.nn.functional.avg_pool2d(shares, 2)
+    for k, radius in enumerate((3, 9)):
+        for y, x in ((0, 0), (5, 7), (11, 15), (2, 14)):
+            square = cells[
+                ..., max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1
+            ]
+            assert torch.allclose(near[:, :, k, y, x], square.mean((2, 3)), atol=1e-6)
+
+
 def test_objects_do_not_depend_on_each_other() -> None:
     decoder = stirred()
     embedding, known = inputs(3)

@@ -71,6 +71,19 @@ def test_moments_of_a_frame_are_those_of_cells_that_stand_for_others() -> None:
         assert torch.allclose(found.targets, wanted.targets, atol=0.05)
 
 
+def test_each_object_has_scores_of_its_own_classifier() -> None:
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 6, 5, generator=draw)
+    classifiers = torch.randn(2, 3, 5, 4, generator=draw)
+    scores = classify(inputs, classifiers, (2, 3))
+    assert scores.shape == (2, 3, 4, 2, 3)
+    for b in range(2):
+        for n in range(3):
+            wanted = (inputs[b] @ classifiers[b, n]).clamp(-2, 2).T.view(4, 2, 3)
+            assert torch.allclose(scores[b, n], wanted, atol=1e-5)
+    assert float(scores.abs().max()) == 2
+
+
 def test_what_is_easy_counts_little() -> None:
     """A few cells that look like the object: a plain fit gives them up for all that is easy."""
     generator = torch.Generator().manual_seed(2)

@@ -75,7 +75,7 @@ def clues(
 
 
 def _mean_around(maps: Tensor, radius: int) -> Tensor:
-    """Mean of the square of ``radius`` cells around each cell of maps ``(..., h, w)``, as far as they go;
+    """Mean of the square of ``radius`` cells around each cell of maps ``(..., h, w)``, within the maps;
     as products of matrices, a tenth of the time of pooling."""
     rows, columns = (_means(size, radius, maps) for size in maps.shape[-2:])
     return rows @ maps @ columns.T
