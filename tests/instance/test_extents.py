@@ -39,6 +39,19 @@ def test_what_is_hidden_moves_on_with_what_is_in_view() -> None:
         assert not (extents.whole[0] & ~wanted)[:, 40:].any()
 
 
+def test_each_cell_moves_like_an_object_or_unlike_it() -> None:
+    """One moves to the right by 2, the other, with the ground, by none."""
+    shares = torch.stack((block(5, 25), block(35, 55)))
+    way = moving(2) * shares[0]
+    extents = Extents.of(shares)
+    extents.follow(shares, way, (0, 1))
+    unlike = extents.unlike(way, (0, 1))
+    inside = block(5, 25).numpy() > 0
+    for n, cells in ((0, ~inside), (1, inside)):
+        assert unlike[n].shape == (H, W) and unlike[n].dtype == np.float32
+        assert np.allclose(unlike[n], 2.0 * cells, atol=0.1)
+
+
 def test_where_the_ground_is_seen_nothing_is_hidden() -> None:
     extents = Extents.of(block(5, 25)[None])
     extents.accept(block(5, 15)[None])

@@ -24,9 +24,13 @@ def pair(alike: float) -> Tensor:
     return found
 
 
-def rivals(shares: Tensor, alike: Tensor) -> Rivals:
-    """Of objects of which nothing is hidden."""
-    return Rivals(shares, (shares > 0.5).numpy(), pairs_alike(alike))
+def rivals(shares: Tensor, alike: Tensor, whole: Tensor | None = None, **unlike: Tensor) -> Rivals:
+    """Of objects of which nothing is hidden, unless ``whole`` says so, and which stand still; how
+    unlike the ``first`` and the ``second`` cells move may be told."""
+    still = torch.zeros(2 * H, 2 * W)
+    moving = {n: unlike.get(name, still).numpy() for n, name in enumerate(("first", "second", "third"))}
+    known = shares > 0.5 if whole is None else whole
+    return Rivals(shares, known.numpy(), moving, pairs_alike(alike))
 
 
 def test_likeness_is_that_of_the_best_matches() -> None:
@@ -99,10 +103,29 @@ def test_what_was_hidden_of_an_object_is_its_own_when_it_comes_out() -> None:
     """The second stands before the first, whose right half has been hidden, and moves away."""
     whole = three() > 0.5
     whole[0, 4:8, :8] = True
-    settled = Rivals(three(), whole.numpy(), pairs_alike(pair(1.0))).settle(claims().flip(0))
+    settled = rivals(three(), pair(1.0), whole).settle(claims().flip(0))
     # Column 4 is CLEAR cells from the second; the first claims nothing there and gets what that does.
     assert (settled[0, 4:8, 4] == -1).all() and (settled[1, 4:8, 4] == -1 - LOST).all()
     whole[0, 4:8, 8:12] = True
-    before = Rivals(three(), whole.numpy(), pairs_alike(pair(1.0))).settle(claims())
+    before = rivals(three(), pair(1.0), whole).settle(claims())
     # Where the second is in view it is the second's, whatever is behind it.
     assert (before[1, 4:8, 8:12] == 5).all() and (before[0, 4:8, 8:12] == 5 - LOST).all()
+
+
+def test_what_moves_as_the_other_does_goes_to_that() -> None:
+    """Midway between the two, of a picture in which one of them moves by a cell a frame."""
+    moving = torch.zeros(2 * H, 2 * W)
+    moving[:, 6] = 1
+    alike = pair(1.0)
+    for unlike, takes in (({"first": moving}, 1), ({"second": moving}, 0)):
+        both = rivals(three(), alike, **unlike).settle(torch.full((3, 2 * H, 2 * W), 2.0))[:2, 5]
+        even = rivals(three(), alike).settle(torch.full((3, 2 * H, 2 * W), 2.0))[:2, 5]
+        assert both[takes, 6] > both[1 - takes, 6] + LOST / 3
+        assert torch.equal(both[:, :6], even[:, :6]) and torch.equal(both[:, 7:], even[:, 7:])
+
+
+def test_motion_is_worth_a_few_cells_and_no_more() -> None:
+    """Where one of them is and the other is far away, no motion takes it away from that."""
+    wild = torch.full((2 * H, 2 * W), 50.0)
+    settled = rivals(three(), pair(1.0), first=wild).settle(torch.full((3, 2 * H, 2 * W), 2.0))
+    assert (settled[0, 4:8, :2] > settled[1, 4:8, :2]).all()

@@ -51,6 +51,19 @@ class Extents:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             self.whole[n] = cv2.warpAffine(whole, self.motion[n], size, flags=flags) > 127
 
+    def unlike(self, displacement: Tensor, objects: Iterable[int]) -> dict[int, np.ndarray]:
+        """Of each of ``objects`` how unlike it each cell moves: float ``(h, w)``, cells a frame.
+        ``displacement`` as for `follow`, which comes first."""
+        way = displacement.cpu().numpy()
+        y, x = np.mgrid[: way.shape[1], : way.shape[2]].astype(np.float32)
+        found = {}
+        for n in objects:
+            along, across = (
+                row[0] * x + row[1] * y + row[2] for row in self.motion[n].astype(np.float32)
+            )
+            found[n] = np.hypot(along - x - way[0], across - y - way[1])
+        return found
+
     def accept(self, shares: Tensor) -> None:
         """Take what is in view now, shares ``(N, h, w)``: where that is another object the rest of an
         extent may be behind it, elsewhere it would be seen."""

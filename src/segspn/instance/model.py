@@ -32,7 +32,7 @@ from segspn.instance.learner import (
 )
 from segspn.instance.memory import Memory, MemoryConfig, Votes
 from segspn.instance.motion import carry, flow, grey
-from segspn.instance.rivals import Rivals, alikeness, pairs_alike
+from segspn.instance.rivals import Rivals, alikeness, members_of, pairs_alike
 from segspn.instance.stage import InstanceStage, OnObjectStep
 from segspn.instance.views import View
 
@@ -142,8 +142,9 @@ class HeadInstances(InstanceStage):
         if not self.config.tune:
             return compete(torch.logit(self._votes, 1e-4)).sigmoid()
         pairs = pairs_alike(self._alike)
-        self._extents.follow(last[0], way, {n for pair in pairs for n in pair})
-        rivals = Rivals(last[0], self._extents.whole, pairs)
+        members = members_of(pairs)
+        self._extents.follow(last[0], way, members)
+        rivals = Rivals(last[0], self._extents.whole, self._extents.unlike(way, members), pairs)
         votes = Votes(rivals.divide(votes.shares), votes.match)
         steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
         rooms = [place.grown(frame.image.shape[-2:]) for place in places]

@@ -1,13 +1,14 @@
-"""Objects that look alike: told apart by where they were, since nothing else tells them apart.
+"""Objects that look alike: told apart by where they were and how they move; nothing else does.
 
 Matching and classifier are sure of themselves even between two cars of one make, and what one of them
 takes by mistake it remembers as its own. What either of such a pair claims therefore goes to the one
-that is nearer, with what was hidden of it; between objects that differ appearance decides.
+that is nearer, with what was hidden of it, and what moves unlike an object counts as farther from it;
+between objects that differ appearance decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from segspn.foreground.parent import SUB
 
 ALIKE = 0.8  # mean cosine of the shipped keys between two objects, from which on they are alike
 CLEAR = 4.0  # cells by which one must be nearer to have it all
+_MOVING = 3.0  # cells of distance for each cell a frame of unlike motion, up to CLEAR of them
 LOST = 12.0  # log-odds that the other then loses
 _TRACE = 1e-3  # share by which one that is nearer but has no vote can still get those of its like
 
@@ -49,17 +51,28 @@ def pairs_alike(alike: Tensor) -> list[tuple[int, int]]:
     return [(i, k) for i in range(len(alike)) for k in range(i) if alike[i, k] > ALIKE]
 
 
+def members_of(pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """All objects that occur in ``pairs``, ascending."""
+    return sorted({n for pair in pairs for n in pair})
+
+
 class Rivals:
-    """The objects of a frame that look alike, and how far each place is from where they were.
+    """The objects of a frame that look alike, and how far each place is from where they are expected.
 
     An object that may be anywhere, in sight no more and behind nothing, gives nothing and takes nothing.
     """
 
-    def __init__(self, last: Tensor, whole: np.ndarray, pairs: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        last: Tensor,
+        whole: np.ndarray,
+        unlike: Mapping[int, np.ndarray],
+        pairs: Sequence[tuple[int, int]],
+    ) -> None:
         """``last``: shares ``(N, h, w)`` of the objects a frame ago, where motion has carried them;
-        ``whole``: bool ``(N, h, w)``, their extents (`segspn.instance.extents`); ``pairs``: of
-        `pairs_alike`."""
-        members = sorted({n for pair in pairs for n in pair})
+        ``whole``: bool ``(N, h, w)``, their extents, and ``unlike`` how unlike each of a pair each cell
+        moves (`segspn.instance.extents`); ``pairs``: of `pairs_alike`."""
+        members = members_of(pairs)
         seen = {n: (last[n] > 0.5).cpu().numpy() for n in members}
         far = {n: _distance(seen[n] | whole[n]) for n in members}
         self._far = {n: cells for n, cells in far.items() if cells is not None}
@@ -67,6 +80,7 @@ class Rivals:
             # Behind one that is in view there an object may be, but it is the other that is seen.
             for k in self._far.keys() - {n}:
                 cells += CLEAR * (seen[k] & whole[k] & ~seen[n])
+            cells += np.minimum(_MOVING * unlike[n], CLEAR)
         self._pairs = [pair for pair in pairs if self._far.keys() >= set(pair)]
 
     def divide(self, shares: Tensor) -> Tensor:
@@ -77,7 +91,7 @@ class Rivals:
         background's share: all three would be lost.
         """
         out = shares.clone() if self._pairs else shares
-        for n in sorted({n for pair in self._pairs for n in pair}):
+        for n in members_of(self._pairs):
             group = [n, *(k for pair in self._pairs if n in pair for k in pair if k != n)]
             far = torch.from_numpy(np.stack([self._far[g] for g in group])).to(shares)
             near = (1 - (far - far.amin(0)) / CLEAR).clamp(min=0)
