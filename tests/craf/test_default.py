@@ -270,3 +270,21 @@ def test_islands_of_fewer_cells_than_tell_a_motion_stay():
     coarse = moved[:, ::6, ::6]
     assert beside(start(box(TALL)), coarse)
     assert beside(start(box(TALL)), np.zeros((2, 1, 1), np.float32))
+
+
+def test_an_annotation_tells_of_its_own_objects_alone():
+    """Another is half hidden while a new one is marked: it is as large as it was all the same."""
+    long = (10, 10, 10, 40)
+    both = np.zeros((H, W), np.int32)
+    both[box((10, 10, 10, 12)) > 0] = 1
+    both[box((30, 60, 8, 8)) > 0] = 2
+    comes_out = box((10, 10, 10, 12), (10, 26, 10, 24), value=0.9)  # farther than the half would go
+    new = box((30, 60, 8, 8))
+    for known, kept in (((2,), True), (None, False)):
+        craf = start(box(long))
+        step(craf, box((10, 10, 10, 12), (10, 47, 10, 3)))
+        craf.add(2)
+        craf.start(both, known)
+        labels = step(craf, comes_out, new)
+        assert (labels[box((10, 10, 10, 12)) > 0] == 1).all() and (labels[new > 0] == 2).all()
+        assert (labels[12, 40] == 1) == kept

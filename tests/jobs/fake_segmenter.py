@@ -104,7 +104,9 @@ class FakeRefiner:
 
 
 class FakeVideoRefiner:
-    """The same, with a bias that every accepted frame changes."""
+    """The same, with a bias that every accepted frame changes; nothing moves."""
+
+    motion = np.zeros((2, 12, 16), np.float32)
 
     def __init__(self, refiner: FakeRefiner, count: int) -> None:
         self.refiner, self.bias = refiner, torch.zeros(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +85,16 @@ class Craf(ABC):
             self._previous = np.where(self._previous == object_id, 0, self._previous)
         self._shrunk(position)
 
-    def start(self, labels: np.ndarray) -> None:
+    def start(self, labels: np.ndarray, known: Collection[int] | None = None) -> None:
         """Take ``labels``, int32 (H, W), as the truth of the frame before the next :meth:`step`.
 
         It may be called again at any frame, to correct the labels or to annotate added objects;
         an object without pixels is then not visible in that frame.
+
+        Args:
+            labels: of all objects.
+            known: the objects whose pixels a person has told; those of others are a result like that
+                of a step. None: all.
 
         Raises:
             InputError: an id that was not given, or another size than in the calls before.
@@ -103,7 +108,7 @@ class Craf(ABC):
                 f"the mask holds objects {unknown} beside {list(self._ids)}: add them first"
             )
         self._previous = labels.astype(np.int32)
-        self._annotated(self._previous)
+        self._annotated(self._previous, self._ids if known is None else known)
 
     def step(
         self,
@@ -185,8 +190,10 @@ class Craf(ABC):
     def _shrunk(self, position: int) -> None:  # noqa: B027 - nothing to do for most
         """Hook: the object that was at ``position`` of ``ids`` is gone."""
 
-    def _annotated(self, labels: np.ndarray) -> None:  # noqa: B027 - nothing to do for most
-        """Hook: ``labels``, int32 (H, W), is the truth of this frame."""
+    def _annotated(  # noqa: B027 - nothing to do for most
+        self, labels: np.ndarray, known: Collection[int]
+    ) -> None:
+        """Hook: ``labels``, int32 (H, W), is the truth of this frame for the objects ``known``."""
 
     def _check_size(self, size: tuple[int, ...], what: str) -> None:
         if self._previous is not None and size != self._previous.shape:

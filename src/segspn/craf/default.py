@@ -39,7 +39,7 @@ been annotated has no memory and gets no pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -108,26 +108,33 @@ class DefaultCraf(Craf):
             self._seen = np.delete(self._seen, position, 0)
             self._body = np.delete(self._body, position, 0)
 
-    def _annotated(self, labels: np.ndarray) -> None:
+    def _annotated(self, labels: np.ndarray, known: Collection[int]) -> None:
         if self._seen is None:
             self._seen = np.zeros((len(self.ids), *labels.shape), bool)
             self._body = self._seen.copy()
-        self._remember(labels, 1.0)  # a person's mask sets the reference area at once
+        told = [i in known or not self._area[n] for n, i in enumerate(self.ids)]
+        self._remember(labels, told)
         for n, object_id in enumerate(self.ids):
             islands = Regions(labels == object_id)
-            if len(islands):
-                largest = int(np.argmax(islands.areas))
-                self._keep_body(n, islands, largest)
-                farthest = from_centre(islands, largest)[islands.labels > 0].max()
+            if not len(islands):
+                continue
+            if told[n]:
+                body = int(np.argmax(islands.areas))
+                farthest = from_centre(islands, body)[islands.labels > 0].max()
                 self._radius[n] = farthest / np.sqrt(self._area[n])
+            else:
+                body = find_body(islands, np.ones(len(islands), bool), self._body[n])
+            self._keep_body(n, islands, body)
 
-    def _remember(self, labels: np.ndarray, rate: float) -> None:
-        """Take the accepted int32 ``labels`` into the memory; ``rate`` is that of the area."""
+    def _remember(self, labels: np.ndarray, told: Sequence[bool]) -> None:
+        """Take the accepted int32 ``labels`` into the memory; a mask that a person has ``told`` sets the
+        reference area at once."""
         assert self._seen is not None  # start() comes first
         for n, object_id in enumerate(self.ids):
             mask = labels == object_id
             area = np.count_nonzero(mask)
             if area:
+                rate = 1.0 if told[n] else self.params.area_rate
                 self._seen[n] = mask
                 self._area[n] += rate * (area - self._area[n])
                 self._missed[n] = 0
@@ -151,7 +158,7 @@ class DefaultCraf(Craf):
                 labels = merge(filtered, self.ids, self.params.threshold, foreground)
             if not contested:
                 break
-        self._remember(labels, self.params.area_rate)
+        self._remember(labels, [False] * len(self.ids))
         return CrafResult(filtered, labels)
 
     def _judge(

@@ -41,9 +41,10 @@ _ROUNDING = 1.5 * 2**23  # added to a float32, it leaves the nearest integer in 
 
 def _dot_lanes() -> int:
     """How many lanes the processor's instruction for products of bytes has; 0: there is none."""
-    features = binding.get_host_cpu_features()
-    if getattr(config, "CPU_NAME", None):  # numba was told to compile for another processor
+    told = getattr(config, "CPU_NAME", None) or getattr(config, "CPU_FEATURES", None)
+    if told or not getattr(config, "ENABLE_AVX", True):  # numba compiles for another processor
         return 0
+    features = binding.get_host_cpu_features()
     if features.get("avx512vnni") and features.get("avx512vl"):
         return LANES
     return LANES // 2 if features.get("avxvnni") else 0

@@ -59,7 +59,7 @@ class LateFilter:
                 self._craf.add(*new)
             is_new = np.isin(merged, new)
             labels[is_new] = merged[is_new]
-            self._craf.start(labels)
+            self._craf.start(labels, new)
         return scores, labels
 
     def save(self, folder: Path) -> None:

@@ -87,7 +87,7 @@ class StagesInOrder:
         self.foreground.adapt(samples, preset.seed)
         self.instance.fit(samples, preset.seed)
         if self.craf is not None:
-            self.craf.start(shot.labels)
+            self.craf.start(shot.labels, shot.known)
 
     def _arrange(self, ids: tuple[int, ...]) -> None:
         """The objects from now on; new ones are to be learned."""
