@@ -106,14 +106,15 @@ class FakeRefiner:
 class FakeVideoRefiner:
     """The same, with a bias that every accepted frame changes; nothing moves."""
 
-    motion = np.zeros((2, 12, 16), np.float32)
-
     def __init__(self, refiner: FakeRefiner, count: int) -> None:
         self.refiner, self.bias = refiner, torch.zeros(count)
 
     def step(self, frame: np.ndarray, scores: np.ndarray) -> np.ndarray:
         refined = self.refiner.refine_pixels(frame, scores)
         return np.clip(refined + self.bias.numpy()[:, None, None] * (scores > 0), 0, 1)
+
+    def motion(self) -> np.ndarray:
+        return np.zeros((2, 12, 16), np.float32)
 
     def accept(self, frame: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> None:
         shares = np.array([(labels == i).mean() for i in ids], np.float32)

@@ -72,7 +72,7 @@ def test_motion_between_frames_is_known_once_there_are_two(refiner: SpnRefiner) 
     moved = []
     for frame, label in zip(frames, labels, strict=True):
         video.step(frame, scores(label))
-        moved.append(video.motion)
+        moved.append(video.motion())
         video.accept(frame, label, (1,))
     assert moved[0] is None
     for t, motion in enumerate(moved[1:], 1):

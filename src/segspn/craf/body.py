@@ -58,7 +58,7 @@ def left_behind(
     rows, columns = (
         (np.arange(n) * full + full // 2) // n for n, full in zip(size, labels.shape, strict=True)
     )
-    free = (labels[rows][:, columns] == 0).view(np.uint8)
+    free = (labels[np.ix_(rows, columns)] == 0).view(np.uint8)
     ground = motion[:, cv2.erode(free, _NEARBY).view(bool)]
     cells = islands.at(rows, columns)
     body_moves = motion[:, cells == body + 1]
@@ -70,6 +70,7 @@ def left_behind(
         if moves.shape[1] >= _LEAST_ISLAND:
             island_way = np.median(moves, 1)
             apart = np.hypot(*(island_way - body_way))
-            alike = np.hypot(*(ground - island_way[:, None])) < _ALIKE * apart
-            behind[m] = apart > _APART and alike.mean() > ground_share
+            if apart > _APART:
+                alike = np.hypot(*(ground - island_way[:, None])) < _ALIKE * apart
+                behind[m] = alike.mean() > ground_share
     return behind

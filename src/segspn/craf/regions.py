@@ -51,14 +51,9 @@ class Regions:
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The regions where ``rows`` (h,) and ``columns`` (w,) cross: int32 (h, w), as in ``labels``."""
-        out = np.zeros((len(rows), len(columns)), np.int32)
-        inside = [
-            np.flatnonzero((places >= side.start) & (places < side.stop))
-            for places, side in zip((rows, columns), self.window, strict=True)
-        ]
-        here = rows[inside[0]] - self.window[0].start, columns[inside[1]] - self.window[1].start
-        out[np.ix_(*inside)] = self.labels[np.ix_(*here)]
-        return out
+        whole = np.zeros(self._size, np.int32)
+        whole[self.window] = self.labels
+        return whole[np.ix_(rows, columns)]
 
     def count(self, mask: np.ndarray) -> np.ndarray:
         """Pixels of each region inside ``mask``, bool (H, W): int64 (M,)."""

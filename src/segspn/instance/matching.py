@@ -105,6 +105,7 @@ def _in_one_pass(
 
 
 def bytes_are_fast() -> bool:
+    """Whether the processor multiplies bytes faster than floats."""
     from segspn.instance.matching_kernel import DOT_LANES
 
     return DOT_LANES > 0

@@ -278,7 +278,7 @@ class _Refinement:
         allowed = self._allowed(index)
         scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
         if self._filter is not None:
-            motion = None if self._refiner is None else self._refiner.motion
+            motion = None if self._refiner is None else self._refiner.motion()
             scores, labels = self._filter.step(scores, labels, allowed, motion)
             timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
         if self._refiner is not None:

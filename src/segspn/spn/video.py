@@ -37,13 +37,13 @@ class VideoRefiner:
         self._last: Tensor | None = None
         self._grey: Tensor | None = None
         self._frame: Frame | None = None
-        self._motion: np.ndarray | None = None
 
-    @property
     def motion(self) -> np.ndarray | None:
-        """How the frame last stepped has moved since the one before: float32 (2, h, w), x and y of where
-        each cell was, in cells. None: not known."""
-        return self._motion
+        """How the frame last stepped, not yet accepted, has moved since the one before: float32
+        ``(2, h, w)``, x and y of where each cell was, in cells. None: not known."""
+        if self._grey is None or self._frame is None:
+            return None
+        return self._frame.crop(flow(self._grey, grey(self._frame)), 4).numpy()
 
     @torch.inference_mode()
     def step(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -54,9 +54,6 @@ class VideoRefiner:
         """
         tidy()  # after the frame before, which not every refiner accepts into a memory
         self._frame = frame = look(pixels, self.device)
-        self._motion = None
-        if self._grey is not None:
-            self._motion = frame.crop(flow(self._grey, grey(frame)), 4).numpy()
         there = np.flatnonzero(scores.max((1, 2)) >= LEAST)
         if not len(there):
             return scores
