@@ -22,6 +22,7 @@ from segspn.foreground import (
     ForegroundConfig,
     ForegroundStage,
     HeadForeground,
+    Matcher,
     NetForeground,
     NetForegroundConfig,
     ParentNet,
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LiteWeights:
-    """Shipped weights by name, or paths of files (see ``weights.weight_path``)."""
+    """Shipped weights by name, or paths of files (see ``weights.weight_path``).
+
+    ``matching``: of a trunk of their own for the memory's keys; empty: they are the parent's.
+    """
 
     backbone: str = "efficientnet_lite0"
     parent: str = "parent"
@@ -57,6 +61,7 @@ class LiteWeights:
     guidance: str = "spn_guidance"
     evidence: str = "spn_evidence"
     propagation: str = "spn_propagation"
+    matching: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ class LiteModel(Model):
         weights = preset.weights
         assert isinstance(weights, LiteWeights)
         self.backbone = load_backbone(weights.backbone).to(device)
+        # The prompt net was trained on the shipped backbone.
+        self._prompts_on = self.backbone if weights.backbone == LiteWeights.backbone else None
         self.lower: Lower = nullcontext
         if preset.bfloat16 and computes_in_bfloat16(device):
             self.lower = partial(torch.autocast, device.type, torch.bfloat16)
@@ -132,6 +139,11 @@ class LiteModel(Model):
         load_weights(self.parent, weights.parent)
         self.parent.eval().requires_grad_(False).to(device)
         self.parent.trunk.fuse()
+        if weights.matching:
+            matcher = Matcher(self.backbone.channels)
+            load_weights(matcher, weights.matching)
+            matcher.trunk.fuse()
+            self.parent.matcher = matcher.eval().requires_grad_(False).to(device)
         self.decoder = Decoder(self.parent.trunk.width)
         load_weights(self.decoder, weights.decoder)
         self.decoder.eval().requires_grad_(False).to(device)
@@ -165,7 +177,7 @@ class LiteModel(Model):
         return make() if config.views == (View(),) else SeveralViews(config.views, make)
 
     def prompter(self, device: torch.device) -> Prompter:
-        return Prompter.load(device, self.backbone, self.refiner)
+        return Prompter.load(device, self._prompts_on, self.refiner)
 
 
 class ResNet101Model(Model):

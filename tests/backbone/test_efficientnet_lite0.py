@@ -34,6 +34,21 @@ def test_features_of_odd_sizes_at_all_strides(plain: EfficientNetLite0, image: t
 
 
 @torch.no_grad()
+def test_deep_features_are_made_of_stride_8(plain: EfficientNetLite0, image: torch.Tensor) -> None:
+    features = plain(image)
+    given = {stride: maps for stride, maps in features.items() if stride != 32}
+    found = plain.deepened({**given, 16: torch.zeros(1)})  # of which it makes nothing
+    assert set(found) == set(features)
+    assert all(torch.equal(maps, features[stride]) for stride, maps in found.items())
+    assert found[4] is features[4]
+    other = copy.deepcopy(plain)
+    for p in other.deep.parameters():
+        p.zero_()
+    changed = other(image)
+    assert {s for s, maps in changed.items() if not torch.equal(maps, features[s])} == {16, 32}
+
+
+@torch.no_grad()
 def test_fused_equals_unfused(plain: EfficientNetLite0, image: torch.Tensor) -> None:
     fused = EfficientNetLite0().eval()
     load_weights(fused, "efficientnet_lite0")

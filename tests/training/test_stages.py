@@ -32,7 +32,7 @@ CHANNELS = {2: 16, 4: 24, 8: 40, 16: 112, 32: 320}
 
 def settings(steps: int, batch: int, **loop: object) -> list[str]:
     values = {"steps": steps, "batch": batch, "workers": 0, "log_every": 1, "tensorboard": False, **loop}
-    stages = ("parent", "decoder", "spn", "prompts")
+    stages = ("parent", "decoder", "spn", "prompts", "matching")
     changed = [f"{s}.loop.{k}={json.dumps(v)}" for s in stages for k, v in values.items()]
     return changed + [f"{s}.size=64" for s in stages]
 
@@ -192,7 +192,7 @@ def test_a_setting_changes_one_net_alone_and_a_file_is_read(tmp_path: Path) -> N
     assert (changed.parent.loop.clip, changed.spn.loop.clip) == (3.0, 1.0)
     assert load_recipe("finetune", ["spn.start="]).spn.start == ""
     assert changed.data[0].kind == "coco" and len(changed.data) == 1
-    nets = {s: {"loop": {"steps": 5}} for s in ("parent", "decoder", "spn", "prompts")}
+    nets = {s: {"loop": {"steps": 5}} for s in ("parent", "decoder", "spn", "prompts", "matching")}
     values = {"data": [{"root": "d"}], **nets}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(values))

@@ -26,6 +26,7 @@ _STAGES = (
 )
 # Index of the last block at each stride: the features that are handed out.
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
+_DEEP = 5  # the first block beyond stride 8
 _BN_EPS = 1e-3  # the TensorFlow original's
 _BAND = 16 << 20  # bytes of expanded maps at a time
 
@@ -207,11 +208,25 @@ class EfficientNetLite0(nn.Module):
         # Whole numbers up to 256 are exact in bfloat16.
         x = image.to(self.stem.conv.weight.dtype) - 127.0
         x = self.stem(x if self.range == 1 else x / self.range)
+        return self._features(x, 0, image.dtype)
+
+    def deepened(self, features: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """``features``, with those of strides 16 and 32 made of that of stride 8."""
+        fine = {stride: maps for stride, maps in features.items() if stride <= 8}
+        return fine | self._features(fine[8], _DEEP, fine[8].dtype)
+
+    @property
+    def deep(self) -> nn.ModuleList:
+        """The blocks beyond stride 8."""
+        blocks: nn.ModuleList = self.blocks[_DEEP:]
+        return blocks
+
+    def _features(self, x: Tensor, first: int, dtype: torch.dtype) -> dict[int, Tensor]:
         features: dict[int, Tensor] = {}
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(list(self.blocks)[first:], first):
             x = block(x)
             if i in _TAPS:
-                features[_TAPS[i]] = x.to(image.dtype)
+                features[_TAPS[i]] = x.to(dtype)
         return features
 
     def fuse(self) -> EfficientNetLite0:

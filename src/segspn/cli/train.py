@@ -29,6 +29,9 @@ Out = Annotated[
 Parent = Annotated[
     str, typer.Option(help="The trained parent: the shipped one, or a .safetensors file.")
 ]
+Guidance = Annotated[
+    str, typer.Option(help="The trained guidance of the SPN: the shipped one, or a .safetensors file.")
+]
 
 
 @train_app.command("parent")
@@ -82,6 +85,24 @@ def prompts(
     _train("prompts", config, settings, stills, out, device, parent)
 
 
+@train_app.command("matching")
+def matching(
+    config: Recipe = "cpu",
+    settings: Settings = None,
+    stills: Base = Path(),
+    out: Out = Path("runs/matching"),
+    parent: Parent = "parent",
+    guidance: Guidance = "spn_guidance",
+    device: DeviceName = Device.auto,
+) -> None:
+    """Tune the backbone beyond stride 8, with a matching net on it; leaves a preset that uses both."""
+    from segspn.pipeline import resolve_device
+    from segspn.training import Ground, load_recipe, train_matching
+
+    recipe, where = load_recipe(config, settings or ()), str(resolve_device(device.value))
+    _told(train_matching(recipe, stills, out, Ground(parent, guidance), where))
+
+
 @train_app.command("all")
 def train_everything(
     config: Recipe = "cpu",
@@ -108,11 +129,11 @@ def _train(
     parent: str = "parent",
 ) -> None:
     from segspn.pipeline import resolve_device
-    from segspn.training import load_recipe, train_stage
+    from segspn.training import Ground, load_recipe, train_stage
 
     recipe = load_recipe(config, settings or ())
     where = str(resolve_device(device.value))
-    _told(train_stage(stage, recipe, stills, out, parent, where))
+    _told(train_stage(stage, recipe, stills, out, Ground(parent), where))
 
 
 def _told(paths: list[Path]) -> None:

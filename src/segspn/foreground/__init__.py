@@ -6,7 +6,7 @@ from segspn.foreground.augment import AugmentConfig, Samples, Shot, augmented_co
 from segspn.foreground.finetune import FineTuneConfig
 from segspn.foreground.heads import FitConfig, HeadBank
 from segspn.foreground.model import ForegroundConfig, HeadForeground, embed, matching_keys
-from segspn.foreground.parent import ParentNet
+from segspn.foreground.parent import Matcher, ParentNet
 from segspn.foreground.resnetf import NetForeground, NetForegroundConfig, ResNetF
 from segspn.foreground.stage import ForegroundStage
 
@@ -18,6 +18,7 @@ __all__ = [
     "ForegroundStage",
     "HeadBank",
     "HeadForeground",
+    "Matcher",
     "NetForeground",
     "NetForegroundConfig",
     "ParentNet",

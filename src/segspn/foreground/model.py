@@ -77,8 +77,22 @@ def embed(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
 
 def matching_keys(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
     """The memory's keys ``(K, Hp / 8, Wp / 8)`` of a frame, unit vectors, computed once per frame."""
-    made: Tensor = frame.once("keys", lambda: parent.keys(embed(frame, backbone, parent))[0])
+
+    def make() -> Tensor:
+        if parent.matcher is None:
+            return parent.keys(embed(frame, backbone, parent))[0]
+        return parent.matcher(frame.features(backbone))[0]
+
+    made: Tensor = frame.once("keys", make)
     return made
+
+
+def annotated_keys(samples: Samples, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
+    """The same of the annotated frames, ``(A, K, h, w)``."""
+    if parent.matcher is None:
+        return parent.keys(embed_samples(samples, backbone, parent)[0][: len(samples.shots)])
+    frames = (Frame(shot.frame, samples.device) for shot in samples.shots)
+    return torch.stack([matching_keys(frame, backbone, parent) for frame in frames])
 
 
 def embed_samples(

@@ -80,11 +80,29 @@ class Head(nn.Module):
         return F.pixel_shuffle(self.conv2(self.conv1(embedding, RELU)), SUB)
 
 
+class Matcher(nn.Module):
+    """The memory's keys by a trunk of their own: features -> unit vectors ``(B, key, H/8, W/8)``."""
+
+    def __init__(self, channels: Mapping[int, int], width: int = 96, key: int = 64) -> None:
+        super().__init__()
+        self.trunk = Trunk(channels, width)
+        self.key = Conv2d(width, key, 1)
+
+    def forward(self, features: Mapping[int, Tensor]) -> Tensor:
+        return F.normalize(self.key(self.trunk(features)), dim=1)
+
+    def begin_as(self, parent: ParentNet) -> None:
+        """Take over the weights of a parent's own trunk and keys."""
+        self.trunk.load_state_dict(parent.trunk.state_dict())
+        self.key.load_state_dict(parent.key.state_dict())
+
+
 class ParentNet(nn.Module):
     """Trunk, foreground head and the projection that makes the memory's keys.
 
     ``embed(features)`` gives the embedding ``(B, width, H/8, W/8)``; ``foreground(embedding)`` the
-    foreground logit ``(B, 1, H/4, W/4)``; ``keys(embedding)`` unit vectors ``(B, key, H/8, W/8)``.
+    foreground logit ``(B, 1, H/4, W/4)``; ``keys(embedding)`` unit vectors ``(B, key, H/8, W/8)``, which
+    ``matcher`` makes where one has been trained (`segspn.training.matching`).
     """
 
     def __init__(
@@ -96,6 +114,7 @@ class ParentNet(nn.Module):
         self.key = Conv2d(width, key, 1)
         # Temperature of the matching softmax, learned in training: weight = exp(scale * cosine).
         self.log_scale = nn.Parameter(torch.tensor(3.4))
+        self.matcher: Matcher | None = None
 
     def embed(self, features: Mapping[int, Tensor]) -> Tensor:
         return self.trunk(features)

@@ -15,7 +15,7 @@ from segspn.backbone.frame import Frame
 from segspn.backbone.place import Place, covered, search_places
 from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
-from segspn.foreground.model import embed, embed_samples, matching_keys
+from segspn.foreground.model import annotated_keys, embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.heap import apart
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
@@ -85,7 +85,7 @@ class HeadInstances(InstanceStage):
         """In closed form: there is no chance in it, and one step."""
         embeddings, shares = embed_samples(samples, self.backbone, self.parent)
         shown = slice(len(samples.shots))  # the annotated frames come before their copies
-        keys = self.parent.keys(embeddings[shown])
+        keys = annotated_keys(samples, self.backbone, self.parent)
         self._remember(samples, keys, shares[shown])
         known = samples.known()[shown].to(shares)[..., None, None]
         self._alike = alikeness(keys, shares[shown] * known)

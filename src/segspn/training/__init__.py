@@ -1,16 +1,19 @@
-"""Offline training of parent, decoder, SPN and prompt net; ``segspn train`` calls `stages`."""
+"""Offline training of parent, decoder, SPN, prompt net and matching; ``segspn train`` calls `stages`."""
 
 from __future__ import annotations
 
 from segspn.training.config import StageConfig, TrainConfig, load_recipe, recipe_names
-from segspn.training.stages import TASKS, train_all, train_stage
+from segspn.training.stages import ALL, TASKS, Ground, train_all, train_matching, train_stage
 
 __all__ = [
+    "ALL",
     "TASKS",
+    "Ground",
     "StageConfig",
     "TrainConfig",
     "load_recipe",
     "recipe_names",
     "train_all",
+    "train_matching",
     "train_stage",
 ]

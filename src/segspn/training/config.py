@@ -40,6 +40,13 @@ class DecoderConfig(StageConfig):
 
 
 @dataclass(frozen=True)
+class MatchingConfig(StageConfig):
+    """``clip``: what the synthetic clips look like; their size is this net's."""
+
+    clip: ClipConfig = field(default_factory=ClipConfig)
+
+
+@dataclass(frozen=True)
 class PromptsConfig(StageConfig):
     """``scenes``: different scenes, each seen with several objects and users."""
 
@@ -48,7 +55,8 @@ class PromptsConfig(StageConfig):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Data and the nets; the YAML files in ``recipes`` explain each value."""
+    """Data and the nets; the YAML files in ``recipes`` explain each value. ``backbone``: the weights
+    under all nets, a shipped name or a file."""
 
     name: str
     data: tuple[DataConfig, ...]
@@ -56,7 +64,9 @@ class TrainConfig:
     decoder: DecoderConfig
     spn: StageConfig
     prompts: PromptsConfig
+    matching: MatchingConfig
     description: str = ""
+    backbone: str = "efficientnet_lite0"
     seed: int = 0
     bad_share: float = 0.05
     cache_mb: float = 200.0

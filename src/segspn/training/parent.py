@@ -90,21 +90,29 @@ def parent_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dic
     keys = model.parent.keys(embedding).unflatten(0, (-1, 2))
     shares = shares.unflatten(0, (-1, 2))
     voted = matched_labels(keys[:, 0], keys[:, 1], shares[:, 0], model.parent.scale)
-    # Classes that are absent from the first view cannot be voted for: do not punish them.
-    present = shares[:, 0].amax((2, 3), keepdim=True) > 0
-    nll = -(shares[:, 1] * present * torch.log(voted.clamp(min=1e-4))).sum(1)
-    # Balance: an object counts like the background, whatever its area.
-    area = shares[:, 1].mean((2, 3), keepdim=True).clamp(min=0.02)
-    weight = (shares[:, 1] / area).sum(1)
-    matching = (nll * weight).sum() / weight.sum()
-    right = (voted.argmax(1) == shares[:, 1].argmax(1)).float()
+    matching, accuracy = balanced_nll(voted, shares[:, 1], shares[:, 0])
     figures = {
         "foreground": foreground.item(),
         "matching": matching.item(),
-        "accuracy": ((right * weight).sum() / weight.sum()).item(),
+        "accuracy": accuracy,
         "scale": model.parent.scale.item(),
     }
     return foreground + matching, figures
+
+
+def balanced_nll(voted: Tensor, shares: Tensor, first: Tensor) -> tuple[Tensor, float]:
+    """Cross entropy of ``voted`` and true ``shares``, ``(B, C, h, w)`` each, and the share of cells that
+    are right.
+
+    An object counts like the background, whatever its area. Classes without a cell in ``first``, the
+    shares of the frame that votes, cannot be voted for and are not punished.
+    """
+    present = first.amax((2, 3), keepdim=True) > 0
+    nll = -(shares * present * torch.log(voted.clamp(min=1e-4))).sum(1)
+    area = shares.mean((2, 3), keepdim=True).clamp(min=0.02)
+    weight = (shares / area).sum(1)
+    right = (voted.argmax(1) == shares.argmax(1)).float()
+    return (nll * weight).sum() / weight.sum(), float((right * weight).sum() / weight.sum())
 
 
 def mean_iou(found: Tensor, target: Tensor, known: Tensor) -> float:
