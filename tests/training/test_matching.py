@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 from segspn import Segmenter
 from segspn.backbone import EfficientNetLite0, Frame
 from segspn.data import ClipConfig, DataConfig, Stills, open_data
+from segspn.errors import InputError
 from segspn.foreground import AugmentConfig, Matcher, ParentNet, Samples, matching_keys
 from segspn.foreground.model import annotated_keys
 from segspn.models import LiteModel
@@ -22,7 +23,6 @@ from segspn.training.matching import (
     ShortClips,
     matching_loss,
     partly_seen,
-    voted_labels,
 )
 from segspn.training.parent import balanced_nll, matched_labels
 from segspn.weights import load_weights
@@ -90,6 +90,11 @@ def test_it_leaves_a_preset_that_segments(data: Path, tmp_path: Path) -> None:
     assert model.prompter(torch.device("cpu")).backbone is not model.backbone
 
 
+def test_one_frame_cannot_be_matched() -> None:
+    with pytest.raises(InputError, match="clip.frames must be 2 or more to match, not 1"):
+        load_recipe("cpu", ["matching.clip.frames=1"])
+
+
 def test_what_other_nets_read_is_held_to_what_it_was() -> None:
     model = trainer()
     image = 255 * torch.rand(2, 3, 64, 96)
@@ -106,18 +111,18 @@ def test_what_other_nets_read_is_held_to_what_it_was() -> None:
     assert all(p.grad is None for p in model.before.parameters())
 
 
-def test_votes_of_all_cells_are_those_of_the_memory() -> None:
+def test_cells_that_do_not_vote_say_nothing() -> None:
     torch.manual_seed(0)
     keys = torch.nn.functional.normalize(torch.randn(2, 2, 8, 3, 4), dim=2)
     shares = torch.rand(2, 3, 6, 8).softmax(1)
     scale = torch.tensor(20.0)
+    whole = matched_labels(keys[0], keys[1], shares, scale)
     everything = torch.ones(2, 3, 4, dtype=torch.bool)
-    voted = voted_labels(keys[0], keys[1], shares, everything, scale)
-    assert torch.allclose(voted, matched_labels(keys[0], keys[1], shares, scale), atol=1e-6)
+    assert torch.equal(matched_labels(keys[0], keys[1], shares, scale, everything), whole)
     # One cell alone: its labels, everywhere.
     one = torch.zeros_like(everything)
     one[:, 1, 2] = True
-    voted = voted_labels(keys[0], keys[1], shares, one, scale)
+    voted = matched_labels(keys[0], keys[1], shares, scale, one)
     assert torch.allclose(voted, shares[:, :, 2:4, 4:6].repeat(1, 1, 3, 4), atol=1e-6)
 
 

@@ -45,6 +45,11 @@ class MatchingConfig(StageConfig):
 
     clip: ClipConfig = field(default_factory=ClipConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clip.frames < 2:
+            raise ValueError(f"clip.frames must be 2 or more to match, not {self.clip.frames}")
+
 
 @dataclass(frozen=True)
 class PromptsConfig(StageConfig):

@@ -22,7 +22,7 @@ from segspn.data.clips import ClipConfig, draw_clip
 from segspn.data.stills import Stills
 from segspn.foreground.parent import SUB, Matcher, ParentNet
 from segspn.spn import LightGuidance
-from segspn.training.parent import balanced_nll
+from segspn.training.parent import balanced_nll, matched_labels
 
 OBJECTS = 3  # of a clip
 HIDDEN = 0.5  # probability that a part of a frame does not vote
@@ -79,21 +79,6 @@ def _lateral(guidance: nn.Module, features: Mapping[int, Tensor]) -> Tensor:
     return found
 
 
-def voted_labels(first: Tensor, second: Tensor, shares: Tensor, seen: Tensor, scale: Tensor) -> Tensor:
-    """Shares ``(B, C, 2h, 2w)`` of each label that cells of one frame vote for in another.
-
-    ``first``, ``second``: keys ``(B, K, h, w)``; ``shares`` ``(B, C, 2h, 2w)`` of the first frame;
-    ``seen``: bool ``(B, h, w)``, which of its cells vote. In single precision, see `matched_labels`.
-    """
-    b, _, h, w = second.shape
-    with torch.autocast(first.device.type, enabled=False):
-        a, c = first.float().flatten(2), second.float().flatten(2)
-        logits = scale * torch.einsum("bki,bkj->bij", a, c)
-        votes = logits.masked_fill(~seen.flatten(1)[:, :, None], -1e4).softmax(1)
-        values = F.pixel_unshuffle(shares.float(), SUB).flatten(2)
-        return F.pixel_shuffle(torch.bmm(values, votes).view(b, -1, h, w), SUB)
-
-
 def partly_seen(shares: Tensor) -> Tensor:
     """Bool ``(B, h, w)``: all cells, or those on one side of a line through an object.
 
@@ -135,7 +120,7 @@ def matching_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, d
     for t in range(1, frames[1]):
         for s in range(t):
             seen = partly_seen(shares[:, s, 1:])
-            voted = voted_labels(keys[:, s], keys[:, t], shares[:, s], seen, model.parent.scale)
+            voted = matched_labels(keys[:, s], keys[:, t], shares[:, s], model.parent.scale, seen)
             loss, accuracy = balanced_nll(voted, shares[:, t], shares[:, s])
             losses.append(loss)
             right.append(accuracy)

@@ -61,19 +61,24 @@ def balanced_bce(logit: Tensor, target: Tensor) -> Tensor:
     return 2 * loss.mean()
 
 
-def matched_labels(keys_a: Tensor, keys_b: Tensor, labels_a: Tensor, scale: Tensor) -> Tensor:
+def matched_labels(
+    keys_a: Tensor, keys_b: Tensor, labels_a: Tensor, scale: Tensor, votes: Tensor | None = None
+) -> Tensor:
     """Labels of view a, voted into view b by softmax matching.
 
     ``keys_*``: unit vectors ``(B, K, h, w)``; ``labels_a``: ``(B, C, 2h, 2w)`` shares per class;
-    returns ``(B, C, 2h, 2w)``. In single precision under autocast too: cosines times a scale of 60, and
-    log-odds of shares near 1, need more than bfloat16's eight bits.
+    ``votes``: bool ``(B, h, w)``, which cells of view a vote; None: all. Returns ``(B, C, 2h, 2w)``. In
+    single precision under autocast too: cosines times a scale of 60, and log-odds of shares near 1, need
+    more than bfloat16's eight bits.
     """
     b, _, h, w = keys_b.shape
     with torch.autocast(keys_a.device.type, enabled=False):
         first, second = keys_a.float().flatten(2), keys_b.float().flatten(2)
-        votes = (scale * torch.einsum("bki,bkj->bij", first, second)).softmax(1)
+        logits = scale * torch.einsum("bki,bkj->bij", first, second)
+        if votes is not None:
+            logits = logits.masked_fill(~votes.flatten(1)[:, :, None], -torch.inf)
         values = F.pixel_unshuffle(labels_a.float(), SUB).flatten(2)
-        return F.pixel_shuffle(torch.bmm(values, votes).view(b, -1, h, w), SUB)
+        return F.pixel_shuffle(torch.bmm(values, logits.softmax(1)).view(b, -1, h, w), SUB)
 
 
 def parent_loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
