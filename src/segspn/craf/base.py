@@ -24,7 +24,8 @@ class CrafResult:
     """One filtered frame.
 
     Attributes:
-        scores: float32 (N, H, W), the filtered scores, 0..1.
+        scores: float32 (N, H, W), the filtered scores, 0..1; the given array itself where the filter
+            had nothing to change.
         labels: int32 (H, W), the merged label map.
     """
 

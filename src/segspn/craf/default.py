@@ -52,6 +52,9 @@ from segspn.craf.regions import Regions
 from segspn.errors import InputError
 from segspn.heap import array_apart
 
+_Dropped = tuple[int, np.ndarray, np.ndarray]  # object, where it loses its score, and where to nobody
+_Given = tuple[int, np.ndarray, np.ndarray]  # object, where it gets scores, and these
+
 
 class DefaultCraf(Craf):
     """Rules 1-8 of this module. State beside the previous labels, with one row per object:
@@ -148,14 +151,18 @@ class DefaultCraf(Craf):
         foreground: np.ndarray | None,
         motion: np.ndarray | None,
     ) -> CrafResult:
-        filtered = as_unit(scores)
+        filtered = scores if scores.dtype == np.float32 else as_unit(scores)
         # Dropping an island may hand its place to the runner-up, whose island there is judged in
         # turn. Each round takes one object out of every place that is still open, so N suffice.
         labels = merge(filtered, self.ids, self.params.threshold, foreground)
         for _ in self.ids:
-            changed, contested = self._judge(filtered, labels, motion)
-            if changed:
-                labels = merge(filtered, self.ids, self.params.threshold, foreground)
+            dropped, given = self._judge(filtered, labels, motion)
+            if not dropped:
+                break
+            if filtered is scores:  # which are the caller's; mostly they stay as they are
+                filtered = as_unit(scores)
+            contested = self._apply(filtered, dropped, given)
+            labels = merge(filtered, self.ids, self.params.threshold, foreground)
             if not contested:
                 break
         self._remember(labels, [False] * len(self.ids))
@@ -163,14 +170,10 @@ class DefaultCraf(Craf):
 
     def _judge(
         self, filtered: np.ndarray, labels: np.ndarray, motion: np.ndarray | None
-    ) -> tuple[bool, bool]:
-        """Apply the rules once, in place on the scores.
-
-        Returns:
-            Whether any score has changed, and whether a runner-up may win a place that came free.
-        """
-        given: list[tuple[int, np.ndarray, np.ndarray]] = []
-        freed: list[np.ndarray] = []
+    ) -> tuple[list[_Dropped], list[_Given]]:
+        """What the rules say of every object's islands."""
+        dropped: list[_Dropped] = []
+        given: list[_Given] = []
         for n, object_id in enumerate(self.ids):
             islands = Regions(labels == object_id)
             if not len(islands):
@@ -182,17 +185,23 @@ class DefaultCraf(Craf):
             for other in set(owner.tolist()) - {-1, n}:
                 place = islands.mask(owner == other)
                 given.append((other, place, filtered[n][place]))
-            filtered[n][islands.mask(owner != n)] = 0
-            freed.append(islands.mask(owner == -1))
-        # Only now, so that what an object is given does not bear on how its own islands are judged.
+            dropped.append((n, islands.mask(owner != n), islands.mask(owner == -1)))
+        return dropped, given
+
+    def _apply(self, filtered: np.ndarray, dropped: list[_Dropped], given: list[_Given]) -> bool:
+        """Change the scores in place; whether a runner-up may win a place that came free.
+
+        Only when all are judged, so that what an object is given does not bear on its own islands.
+        """
+        for n, places, _ in dropped:
+            filtered[n][places] = 0
         for other, place, score in given:
             filtered[other][place] = np.maximum(filtered[other][place], score)
-        contested = any(
-            bool((score[place] >= self.params.threshold).any())
-            for place in freed
+        return any(
+            bool((score[freed] >= self.params.threshold).any())
+            for _, _, freed in dropped
             for score in filtered
         )
-        return bool(given or freed), contested
 
     def _owners(self, n: int, islands: Regions, score: np.ndarray) -> np.ndarray:
         """Whose each island of object n is: int (M,), an object's index, or -1 for nobody's."""

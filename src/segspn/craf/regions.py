@@ -31,20 +31,14 @@ class Regions:
             self.window = (slice(0, 1), slice(0, 1))
             height = 1
         count, labels = cv2.connectedComponents(columns, connectivity=8, ltype=cv2.CV_32S)
-        inside = np.flatnonzero(columns)
-        first = np.zeros(count, np.int64)
-        # Of repeated indices the last assignment stays: backwards, that is the first pixel.
-        first[labels.ravel()[inside[::-1]]] = inside[::-1]
-        order = np.argsort(first[1:], kind="stable")
-        # OpenCV labels by 2x2 blocks, so its numbers are not always those of a pixel scan.
-        if (order[1:] < order[:-1]).any():
-            rank = np.zeros(count, np.int32)
-            rank[1 + order] = np.arange(1, count, dtype=np.int32)
-            labels = rank[labels]
+        if count == 2:  # mostly: nothing to put in order
+            first = np.array([columns.argmax()])
+            self.areas: np.ndarray = np.array([cv2.countNonZero(columns)])
+        else:
+            labels, first = _in_order(columns, labels, count)
+            self.areas = np.bincount(labels.ravel(), minlength=count)[1:]
         self.labels: np.ndarray = np.ascontiguousarray(labels.T)
-        first = first[1:][order]
         self.first = (first % height + self.window[0].start, first // height + self.window[1].start)
-        self.areas: np.ndarray = np.bincount(self.labels.ravel(), minlength=count)[1:]
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -75,3 +69,19 @@ class Regions:
         if chosen.any():
             out[self.window] = np.concatenate(([False], chosen))[self.labels]
         return out
+
+
+def _in_order(binary: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of ``labels`` int32 (h, w), 0 to ``count`` - 1, those of the regions in the order of their first
+    pixels, and these pixels' indices, int64 (M,)."""
+    inside = np.flatnonzero(binary)
+    first = np.zeros(count, np.int64)
+    # Of repeated indices the last assignment stays: backwards, that is the first pixel.
+    first[labels.ravel()[inside[::-1]]] = inside[::-1]
+    order = np.argsort(first[1:], kind="stable")
+    # OpenCV labels by 2x2 blocks, so its numbers are not always those of a pixel scan.
+    if (order[1:] < order[:-1]).any():
+        rank = np.zeros(count, np.int32)
+        rank[1 + order] = np.arange(1, count, dtype=np.int32)
+        labels = rank[labels]
+    return labels, first[1:][order]
