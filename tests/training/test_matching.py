@@ -19,8 +19,8 @@ from segspn.spn import LightGuidance
 from segspn.training import load_recipe, train_matching
 from segspn.training.matching import (
     LEAST_SEEN,
+    ClipsAlone,
     MatchingTrainer,
-    ShortClips,
     matching_loss,
     partly_seen,
 )
@@ -48,7 +48,7 @@ def stills(data: Path) -> Stills:
 def test_what_matches_learns_and_the_rest_stays(stills: Stills) -> None:
     model = trainer()
     assert not any(m.training for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    clips = ShortClips(stills, 2, ClipConfig(size=64, frames=3))
+    clips = ClipsAlone(stills, 2, ClipConfig(size=64, frames=3))
     loss, figures = matching_loss(model, default_collate([clips[0], clips[1]]))
     assert figures["held"] == pytest.approx(0, abs=1e-6)  # nothing has changed yet
     loss.backward()

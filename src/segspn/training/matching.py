@@ -1,9 +1,9 @@
 """Offline training of what matches frames: the backbone beyond stride 8, and a matching net on it.
 
-Labels are voted from frame to frame of a synthetic clip, as the memory does
-it, and often only a half of an object may vote: what turns shows sides that no frame before has shown,
-which a still cannot tell of otherwise. What the other nets read of the backbone is held to what it was:
-the parent's trunk and the guidance learn to say the same of the new features.
+Labels are voted from frame to frame of a synthetic clip, as the memory does it, and often only a half of
+an object may vote: what turns shows sides that no frame before has shown, which a still cannot tell of
+otherwise. What the other nets read of the backbone is held to what it was: the parent's trunk and the
+guidance learn to say the same of the new features.
 """
 
 from __future__ import annotations
@@ -15,29 +15,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from segspn.backbone import EfficientNetLite0
-from segspn.data.clips import ClipConfig, draw_clip
-from segspn.data.stills import Stills
+from segspn.data.clips import draw_clip
 from segspn.foreground.parent import SUB, Matcher, ParentNet
 from segspn.spn import LightGuidance
+from segspn.training.decoder import OBJECTS, Clips
 from segspn.training.parent import balanced_nll, matched_labels
 
-OBJECTS = 3  # of a clip
 HIDDEN = 0.5  # probability that a part of a frame does not vote
 LEAST_SEEN = 0.25  # of an object, that votes all the same
 HELD = 2.0  # weight of what the other nets read
 
 
-class ShortClips(Dataset[dict[str, np.ndarray]]):
-    """``images`` uint8 (T, 3, S, S), ``labels`` uint8 (T, S, S) of synthetic clips."""
-
-    def __init__(self, stills: Stills, count: int, config: ClipConfig, seed: int = 0) -> None:
-        self.stills, self.count, self.config, self.seed = stills, count, config, seed
-
-    def __len__(self) -> int:
-        return self.count
+class ClipsAlone(Clips):
+    """Clips without flow and seed."""
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         clip = draw_clip(self.stills, np.random.default_rng((self.seed, index)), self.config)

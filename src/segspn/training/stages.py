@@ -28,7 +28,7 @@ from segspn.training.board import panels
 from segspn.training.config import TrainConfig
 from segspn.training.decoder import Clips, DecoderTrainer, KeptClips, decoder_loss
 from segspn.training.loop import LossFn, train
-from segspn.training.matching import MatchingTrainer, ShortClips, matching_loss
+from segspn.training.matching import ClipsAlone, MatchingTrainer, matching_loss
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
 from segspn.training.processes import join
 from segspn.training.prompts import PromptScenes, PromptTrainer, prompt_loss
@@ -113,7 +113,7 @@ def _prompts_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) 
 def _matching_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) -> Task:
     settings = config.matching
     clip = dataclasses.replace(settings.clip, size=settings.size)
-    data = ShortClips(stills, settings.loop.steps * settings.loop.batch, clip, config.seed)
+    data = ClipsAlone(stills, settings.loop.steps * settings.loop.batch, clip, config.seed)
     backbone = EfficientNetLite0()
     load_weights(backbone, config.backbone)
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
