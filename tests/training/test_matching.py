@@ -16,10 +16,10 @@ from segspn.foreground import AugmentConfig, Matcher, ParentNet, Samples, matchi
 from segspn.foreground.model import annotated_keys
 from segspn.models import LiteModel
 from segspn.spn import LightGuidance
-from segspn.training import load_recipe, train_matching
+from segspn.training import load_recipe, train_stage
+from segspn.training.decoder import Clips
 from segspn.training.matching import (
     LEAST_SEEN,
-    ClipsAlone,
     MatchingTrainer,
     matching_loss,
     partly_seen,
@@ -48,7 +48,7 @@ def stills(data: Path) -> Stills:
 def test_what_matches_learns_and_the_rest_stays(stills: Stills) -> None:
     model = trainer()
     assert not any(m.training for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    clips = ClipsAlone(stills, 2, ClipConfig(size=64, frames=3))
+    clips = Clips(stills, 2, ClipConfig(size=64, frames=3))
     loss, figures = matching_loss(model, default_collate([clips[0], clips[1]]))
     assert figures["held"] == pytest.approx(0, abs=1e-6)  # nothing has changed yet
     loss.backward()
@@ -65,7 +65,7 @@ def test_what_matches_learns_and_the_rest_stays(stills: Stills) -> None:
 def test_it_leaves_a_preset_that_segments(data: Path, tmp_path: Path) -> None:
     chosen = [f"matching.loop.{k}" for k in ("steps=1", "batch=1", "workers=0", "tensorboard=false")]
     config = load_recipe("finetune", [*chosen, "matching.size=64"])
-    paths = train_matching(config, data, tmp_path / "out")
+    paths = train_stage("matching", config, data, tmp_path / "out")
     assert [p.stem for p in paths] == ["backbone", "matching", "parent", "spn_guidance", "preset"]
     segmenter = Segmenter(str(paths[-1]), "cpu")
     model = segmenter.model

@@ -26,7 +26,7 @@ _STAGES = (
 )
 # Index of the last block at each stride: the features that are handed out.
 _TAPS = {0: 2, 2: 4, 4: 8, 10: 16, 15: 32}
-_DEEP = 5  # the first block beyond stride 8
+_DEEP = 1 + max(i for i, stride in _TAPS.items() if stride <= 8)  # the first block beyond stride 8
 _BN_EPS = 1e-3  # the TensorFlow original's
 _BAND = 16 << 20  # bytes of expanded maps at a time
 

@@ -96,11 +96,7 @@ def matching(
     device: DeviceName = Device.auto,
 ) -> None:
     """Tune the backbone beyond stride 8, with a matching net on it; leaves a preset that uses both."""
-    from segspn.pipeline import resolve_device
-    from segspn.training import Ground, load_recipe, train_matching
-
-    recipe, where = load_recipe(config, settings or ()), str(resolve_device(device.value))
-    _told(train_matching(recipe, stills, out, Ground(parent, guidance), where))
+    _train("matching", config, settings, stills, out, device, parent, guidance)
 
 
 @train_app.command("all")
@@ -127,13 +123,14 @@ def _train(
     out: Path,
     device: Device,
     parent: str = "parent",
+    guidance: str = "spn_guidance",
 ) -> None:
     from segspn.pipeline import resolve_device
     from segspn.training import Ground, load_recipe, train_stage
 
     recipe = load_recipe(config, settings or ())
     where = str(resolve_device(device.value))
-    _told(train_stage(stage, recipe, stills, out, Ground(parent), where))
+    _told(train_stage(stage, recipe, stills, out, Ground(parent, guidance), where))
 
 
 def _told(paths: list[Path]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from segspn.training.config import StageConfig, TrainConfig, load_recipe, recipe_names
-from segspn.training.stages import ALL, TASKS, Ground, train_all, train_matching, train_stage
+from segspn.training.stages import TASKS, Ground, train_all, train_stage
 
 __all__ = [
-    "ALL",
     "TASKS",
     "Ground",
     "StageConfig",
@@ -14,6 +13,5 @@ __all__ = [
     "load_recipe",
     "recipe_names",
     "train_all",
-    "train_matching",
     "train_stage",
 ]

@@ -158,7 +158,6 @@ def spoil(shares: Tensor, generator: torch.Generator) -> Tensor:
     """Masks ``(B, N, 2h, 2w)`` as drift leaves them: grown, shrunk, shifted, cut in half, lost, or
     spilt onto another object."""
     out = shares.clone()
-    side = shares.shape[-1]
     for b in range(len(out)):
         for k in range(out.shape[1]):
             kind, size = torch.rand(2, generator=generator).tolist()
@@ -171,21 +170,27 @@ def spoil(shares: Tensor, generator: torch.Generator) -> Tensor:
             elif kind < 0.55:
                 by = torch.randint(-5, 6, (2,), generator=generator).tolist()
                 one = one.roll(by, (2, 3))
-            elif kind < 0.8:  # a half-plane through the object
-                angle = 6.2832 * size
-                grid = torch.arange(side, dtype=one.dtype)
-                where = torch.nonzero(one[0, 0] > 0.5)
-                if len(where):
-                    y, x = where[int(torch.randint(len(where), (1,), generator=generator))].tolist()
-                    height = torch.sin(torch.tensor(angle)) * (grid - y)[:, None]
-                    beside = height + torch.cos(torch.tensor(angle)) * (grid - x)[None, :] > 0
-                    one = one * beside.to(one.device)
+            elif kind < 0.8:
+                inside = one[0, 0] > 0.5
+                if inside.any():
+                    one = one * half_plane(inside, 6.2832 * size, generator)
             elif kind < 0.87:
                 one = torch.zeros_like(one)
             elif out.shape[1] > 1:
                 one = (one + shares[b : b + 1, k - 1 : k if k else None]).clamp(max=1)
             out[b, k] = one[0, 0]
     return out / out.sum(1, keepdim=True).clamp(min=1)
+
+
+def half_plane(inside: Tensor, angle: float, generator: torch.Generator | None = None) -> Tensor:
+    """Bool ``(h, w)``: what lies on one side of a line, at ``angle``, through a cell drawn from those
+    ``inside``, bool ``(h, w)`` and not empty."""
+    where = torch.nonzero(inside)
+    y, x = where[int(torch.randint(len(where), (1,), generator=generator))].tolist()
+    down, across = (torch.arange(n, dtype=torch.float32) for n in inside.shape)
+    height = torch.sin(torch.tensor(angle)) * (down - y)[:, None]
+    beside = height + torch.cos(torch.tensor(angle)) * (across - x)[None, :] > 0
+    return beside.to(inside.device)
 
 
 def hide(known: Tensor, generator: torch.Generator) -> Tensor:

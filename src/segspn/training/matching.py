@@ -11,29 +11,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segspn.backbone import EfficientNetLite0
-from segspn.data.clips import draw_clip
 from segspn.foreground.parent import SUB, Matcher, ParentNet
 from segspn.spn import LightGuidance
-from segspn.training.decoder import OBJECTS, Clips
+from segspn.training.decoder import OBJECTS, half_plane
 from segspn.training.parent import balanced_nll, matched_labels
 
 HIDDEN = 0.5  # probability that a part of a frame does not vote
 LEAST_SEEN = 0.25  # of an object, that votes all the same
 HELD = 2.0  # weight of what the other nets read
-
-
-class ClipsAlone(Clips):
-    """Clips without flow and seed."""
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        clip = draw_clip(self.stills, np.random.default_rng((self.seed, index)), self.config)
-        return {"images": np.ascontiguousarray(clip.images.transpose(0, 3, 1, 2)), "labels": clip.labels}
 
 
 class MatchingTrainer(nn.Module):
@@ -85,11 +75,7 @@ def partly_seen(shares: Tensor) -> Tensor:
         if not len(present) or torch.rand(()) >= HIDDEN:
             continue
         cells = present[torch.randint(len(present), ())]
-        where = torch.nonzero(cells)
-        y, x = where[torch.randint(len(where), ())]
-        angle = 2 * torch.pi * torch.rand(())
-        height = (torch.arange(h) - y)[:, None] * angle.sin()
-        kept = height + (torch.arange(w) - x)[None] * angle.cos() <= 0
+        kept = ~half_plane(cells, 2 * torch.pi * float(torch.rand(())))
         if (cells & kept).sum() >= LEAST_SEEN * cells.sum():
             one[:] = kept
     return seen.to(shares.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from segspn.training.board import panels
 from segspn.training.config import TrainConfig
 from segspn.training.decoder import Clips, DecoderTrainer, KeptClips, decoder_loss
 from segspn.training.loop import LossFn, train
-from segspn.training.matching import ClipsAlone, MatchingTrainer, matching_loss
+from segspn.training.matching import MatchingTrainer, matching_loss
 from segspn.training.parent import Pairs, ParentTrainer, parent_loss
 from segspn.training.processes import join
 from segspn.training.prompts import PromptScenes, PromptTrainer, prompt_loss
@@ -43,14 +43,16 @@ PARENT, GUIDANCE = "parent", "spn_guidance"  # what later nets stand on: the shi
 class Task:
     """One net to train: ``model`` goes through the loop, ``output`` is its module whose log-odds are
     the prediction (empty: no pictures are drawn of it), ``files`` are the weight files it leaves: stem
-    -> module's name, ``ground`` the trained nets that it stands on, by name."""
+    -> module's name, ``ground`` the trained nets that it stands on, by name. ``preset``: whether these
+    files, with the shipped rest, make a preset, which it leaves too."""
 
     model: nn.Module
     dataset: Dataset[Any]
     loss: LossFn
     output: str
     files: Mapping[str, str]
-    ground: Mapping[str, nn.Module] = field(default_factory=dict)
+    ground: Mapping[str, nn.Module]
+    preset: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _parent_task(config: TrainConfig, stills: Stills, _: Ground, __: Path) -> Ta
     data = Pairs(stills, loop.steps * loop.batch, config.parent.size, config.seed)
     backbone = load_backbone(config.backbone)
     model = ParentTrainer(backbone, ParentNet(backbone.channels))
-    return Task(model, data, parent_loss, "parent.head", {"parent": "parent"})
+    return Task(model, data, parent_loss, "parent.head", {"parent": "parent"}, {"backbone": backbone})
 
 
 def _decoder_task(config: TrainConfig, stills: Stills, ground: Ground, out: Path) -> Task:
@@ -83,7 +85,7 @@ def _decoder_task(config: TrainConfig, stills: Stills, ground: Ground, out: Path
         data = KeptClips(clips, count, backbone, out / f"clips-{zlib.crc32(told):08x}")
     model = DecoderTrainer(backbone, net, Decoder(net.trunk.width))
     files = {"decoder": "decoder", "parent": "parent"}
-    return Task(model, data, decoder_loss, "decoder", files, {"parent": net})
+    return Task(model, data, decoder_loss, "decoder", files, {"backbone": backbone, "parent": net})
 
 
 def _spn_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) -> Task:
@@ -94,7 +96,7 @@ def _spn_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) -> T
     guidance, evidence = LightGuidance(backbone.channels), MaskEvidence(net.trunk.width)
     model = SpnTrainer(backbone, net, guidance, evidence, Propagation())
     files = {f"spn_{name}": name for name in ("guidance", "evidence", "propagation")}
-    return Task(model, data, spn_loss, "propagation", files, {"parent": net})
+    return Task(model, data, spn_loss, "propagation", files, {"backbone": backbone, "parent": net})
 
 
 def _prompts_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) -> Task:
@@ -107,13 +109,14 @@ def _prompts_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) 
     net.trunk.load_state_dict(trained.trunk.state_dict())
     net.key.load_state_dict(trained.key.state_dict())
     model = PromptTrainer(backbone, net)
-    return Task(model, data, prompt_loss, "", {"prompts": "net"}, {"parent": trained})
+    nets = {"backbone": backbone, "parent": trained}
+    return Task(model, data, prompt_loss, "", {"prompts": "net"}, nets)
 
 
 def _matching_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path) -> Task:
     settings = config.matching
     clip = dataclasses.replace(settings.clip, size=settings.size)
-    data = ClipsAlone(stills, settings.loop.steps * settings.loop.batch, clip, config.seed)
+    data = Clips(stills, settings.loop.steps * settings.loop.batch, clip, config.seed)
     backbone = EfficientNetLite0()
     load_weights(backbone, config.backbone)
     backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -123,10 +126,14 @@ def _matching_task(config: TrainConfig, stills: Stills, ground: Ground, _: Path)
     matcher = Matcher(backbone.channels, parent.trunk.width)
     matcher.begin_as(parent)
     model = MatchingTrainer(backbone, parent, guidance, matcher)
-    names = ("backbone", "matching", "parent", "spn_guidance")
-    modules = ("backbone", "matcher", "parent", "guidance")
+    files = {
+        "backbone": "backbone",
+        "matching": "matcher",
+        "parent": "parent",
+        "spn_guidance": "guidance",
+    }
     nets = {"backbone": backbone, "parent": parent, "spn_guidance": guidance}
-    return Task(model, data, matching_loss, "", dict(zip(names, modules, strict=True)), nets)
+    return Task(model, data, matching_loss, "", files, nets, preset=True)
 
 
 TASKS: Mapping[str, Callable[[TrainConfig, Stills, Ground, Path], Task]] = {
@@ -136,8 +143,8 @@ TASKS: Mapping[str, Callable[[TrainConfig, Stills, Ground, Path], Task]] = {
     "prompts": _prompts_task,
     "matching": _matching_task,
 }
-"""In the order in which they are trained."""
 ALL = ("parent", "decoder", "spn", "prompts")
+"""What `train_all` trains, in this order."""
 
 
 def train_stage(
@@ -148,7 +155,7 @@ def train_stage(
     ground: Ground = Ground(),
     device: str = "cpu",
 ) -> list[Path]:
-    """Train one net (see `TASKS`) and return the weight files, in ``out``.
+    """Train one net (see `TASKS`) and return the files that it leaves in ``out``.
 
     ``base``: where the data's relative folders start. ``ground``: the trained nets under all but the
     parent. Checkpoints, log and ``config.yaml`` lie in ``out`` too; the same call
@@ -166,7 +173,6 @@ def train_stage(
                 load_weights(task.model.get_submodule(name), _starting_point(settings.start, stem))
     identity = dataclasses.asdict(settings) | {"data": stills.digest()}
     del identity["loop"]  # the loop adds what counts of it
-    identity["backbone"] = config.backbone
     identity |= {name: _digest(net) for name, net in task.ground.items()}
     out.mkdir(parents=True, exist_ok=True)
     if processes.first and not (out / "checkpoint.pt").exists():
@@ -191,8 +197,10 @@ def train_stage(
         metadata = {"recipe": config.name, **{k: str(v) for k, v in told.items()}}
         for path, name in zip(files, task.files.values(), strict=True):
             save_weights(trained.get_submodule(name), path, metadata)
+        if task.preset:
+            _write_preset(config, {path.stem: path for path in files}, out)
     processes.wait()
-    return files
+    return [*files, out / "preset.yaml"] if task.preset else files
 
 
 def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -> list[Path]:
@@ -211,16 +219,6 @@ def train_all(config: TrainConfig, base: Path, out: Path, device: str = "cpu") -
     if join(torch.device(device))[0].first:
         _write_preset(config, made, out)
     return [*made.values(), out / "preset.yaml"]
-
-
-def train_matching(
-    config: TrainConfig, base: Path, out: Path, ground: Ground = Ground(), device: str = "cpu"
-) -> list[Path]:
-    """Train what matches frames, and write the preset that uses it; see `train_all`."""
-    paths = train_stage("matching", config, base, out, ground, device)
-    if join(torch.device(device))[0].first:
-        _write_preset(config, {path.stem: path for path in paths}, out)
-    return [*paths, out / "preset.yaml"]
 
 
 def _write_preset(config: TrainConfig, made: Mapping[str, Path], out: Path) -> None:
