@@ -4,8 +4,8 @@ The largest tensors of a frame are freed when the frame is done. By itself glibc
 back at once and ask for it again, page by page, in the next frame: up to a sixth of its time. What is
 free stays, until the process has grown by a twentieth; then all that is free anywhere is given back.
 What is kept for many frames lies apart: between what comes and goes it would leave holes of ever other
-sizes. Its memory is handed on: the next frame keeps arrays of the same sizes, and new pages cost more
-than the copy that fills them.
+sizes. Its memory is handed on, and so is that of results too large for the heap: the next frame has
+arrays of the same sizes, and new pages cost more than what fills them.
 
 OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
 itself the last 1024 of them. Ten objects in windows of ten sizes do with 256 in the same time.
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 if TYPE_CHECKING:  # CRAF keeps arrays apart too, and does without torch
     from torch import Tensor
@@ -32,7 +33,7 @@ _KEPT_FREE = 256 << 20
 _LARGEST_IN_HEAP = 32 << 20  # glibc takes no more
 _KERNELS = 256
 _PIECE = 1 << 16  # bytes, of which what lies apart takes whole multiples
-_SPARE = 48 << 20  # bytes at most that wait to be handed on
+_SPARE = 256 << 20  # bytes at most that wait to be handed on
 _SETTLING = 10  # frames after giving back in which memory comes to what they need
 _GROWTH = 1.05  # beyond that, memory is given back again
 _TURN = 3  # frames after which what nobody has asked for is no more handed on
@@ -132,6 +133,27 @@ def array_apart(array: np.ndarray) -> np.ndarray:
     out = _memory(array.nbytes).view(array.dtype).reshape(array.shape)
     out[...] = array
     return out
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array with anything in it, as `np.empty`; for results that may be too large for the heap."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if _library is None or size <= _LARGEST_IN_HEAP:
+        return np.empty(shape, dtype)
+    return _memory(size).view(dtype).reshape(shape)
+
+
+def copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy, as `Tensor.clone`; for what may be too large for the heap."""
+    import torch
+
+    if tensor.device.type != "cpu" or tensor.requires_grad:
+        return tensor.clone(memory_format=torch.contiguous_format)
+    array = tensor.numpy()
+    out = empty(array.shape, array.dtype)
+    out[...] = array
+    return torch.from_numpy(out)
 
 
 def _memory(size: int) -> np.ndarray:

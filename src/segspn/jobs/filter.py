@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segspn.craf import Craf, build_craf
+from segspn.craf import Craf, build_craf, merge
 from segspn.errors import InputError
 
 _FILE = "filter.npz"
@@ -35,16 +35,19 @@ class LateFilter:
     def step(
         self,
         scores: np.ndarray,
-        merged: np.ndarray,
+        threshold: float,
         allowed: np.ndarray | None,
         motion: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Filtered scores (N, H, W) and labels of a frame, whose plain merge is ``merged``; see
-        `Craf.step`."""
+        """Filtered scores (N, H, W) and labels of a frame; see `Craf.step`. An object enters where its
+        merged scores of at least ``threshold`` show it for the first time."""
+        entered = () if self._craf is None else self._craf.ids
+        if self._craf is not None and entered == self._ids:
+            result = self._craf.step(scores, allowed, motion)
+            return result.scores, result.labels
+        merged = merge(scores, self._ids, threshold, allowed)
         labels = np.zeros_like(merged)
-        entered: tuple[int, ...] = ()
         if self._craf is not None:
-            entered = self._craf.ids
             rows = [self._ids.index(i) for i in entered]
             result = self._craf.step(scores[rows], allowed, motion)
             scores = scores.copy()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from segspn.craf import merge
 from segspn.errors import InputError
+from segspn.heap import empty
 from segspn.jobs.checkpoint import mask_identity
 from segspn.jobs.filter import LateFilter
 from segspn.jobs.layout import Layout, video_name
@@ -276,10 +277,11 @@ class _Refinement:
             refined = self._refiner.step(frame, given)
             timings["spn"], clock = time.perf_counter() - clock, time.perf_counter()
         allowed = self._allowed(index)
-        scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
-        if self._filter is not None:
+        if self._filter is None:
+            scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
+        else:
             motion = None if self._refiner is None else self._refiner.motion()
-            scores, labels = self._filter.step(scores, labels, allowed, motion)
+            scores, labels = self._filter.step(refined, _THRESHOLD, allowed, motion)
             timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
         if self._refiner is not None:
             self._refiner.accept(frame, labels, work.ids)
@@ -322,10 +324,12 @@ class _Refinement:
         if self._masks is None:
             self._masks = prefetch(self._work.tracks.read(index))
         masks = next(self._masks)
-        scores = np.zeros((len(self._work.ids), *self._work.scale.working), np.float32)
+        scores = empty((len(self._work.ids), *self._work.scale.working), np.float32)
         for score, object_id in zip(scores, self._work.ids, strict=True):
             if object_id in masks:
                 np.divide(self._work.scale.fit_map(masks[object_id]), np.float32(255), out=score)
+            else:
+                score.fill(0)
         return scores
 
     def _allowed(self, index: int) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from segspn.backbone import Frame, label_shares
 from segspn.craf import Craf, build_craf, merge
 from segspn.foreground import ForegroundStage, Samples, Shot
+from segspn.heap import empty
 from segspn.instance import InstanceStage, View
 from segspn.session.frames import State, chosen_shots
 
@@ -190,7 +191,11 @@ def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps ``(N, h, w)`` -> ``(N, *size)``, bilinear."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    if maps.device.type != "cpu":
+        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    out = torch.from_numpy(empty((1, len(maps), *size), np.float32))
+    # what `interpolate` calls, which takes no memory to write to
+    return torch.ops.aten.upsample_bilinear2d.out(maps[None], size, False, out=out)[0]
 
 
 def _upsampler(frame: Frame, size: tuple[int, ...]) -> Callable[[Tensor], np.ndarray]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segspn.heap import empty
 from segspn.spn.kernels import (
     ALL,
     MAX,
@@ -49,7 +50,7 @@ def forward(x: Any, gates: Any, merge: str, normalise: bool) -> Any:
     nothing empty; returns (B, N, H, W), or (B, 4, N, H, W) for ``all``."""
     mode = MODES[merge]
     batch, count, height, width = x.shape
-    out = np.empty((batch, 4 if mode == ALL else 1, count, height, width), x.dtype)
+    out = empty((batch, 4 if mode == ALL else 1, count, height, width), x.dtype)
     threads = _threads(x)
     # Enough maps: all directions in one job, into one map. (Not a matter of threads: the order in
     # which means are added depends on it.) Else two or four jobs, whose order is the same.
@@ -140,7 +141,7 @@ def backward(grad: Any, x: Any, gates: Any, merge: str, normalise: bool) -> tupl
     batch, count, height, width = x.shape
     if mode != ALL:
         grad = grad[:, None]
-    dx, dgates = np.empty_like(x), np.empty_like(gates)
+    dx, dgates = empty(x.shape, x.dtype), empty(gates.shape, gates.dtype)
     threads, size = _threads(x), height * width * x.itemsize
     parts = 4 if threads >= 4 and batch * 2 < threads else 2
     block = min(count, max(4, BLOCK_BYTES // size))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segspn.backbone import EfficientNetLite0, Frame, Place, pad
 from segspn.backbone.precision import Lower
 from segspn.foreground import ParentNet, embed
-from segspn.heap import zeros_apart
+from segspn.heap import copy, zeros_apart
 from segspn.spn.evidence import Looked, MaskEvidence
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
@@ -186,7 +186,7 @@ class SpnRefiner(nn.Module):
         refined = self.refine(frame, pad(small)[0], memory)[None]
         changed = ((refined > 0.5) != (small > 0.5)).float()
         changed = F.max_pool2d(changed, 3, 1, 1)
-        out = scores.clone()
+        out = copy(scores)
         for k, kept in enumerate(out):  # one after the other: at full size a map takes megabytes
             if changed[0, k].any():
                 where = F.interpolate(changed[:, k : k + 1], size=size)[0, 0] > 0
@@ -204,13 +204,13 @@ class SpnRefiner(nn.Module):
 
 
 def without_inventions(refined: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Refined scores float32 ``(N, H, W)``, as given again where a region has come up from nothing.
+    """Refined scores float32 ``(N, H, W)``, in place as given again where a region has come up from
+    nothing.
 
     Refinement may extend or cut a region of the given mask; one that shares no pixel with it is
     something else that looks alike.
     """
-    kept = refined.copy()
-    for new, old in zip(kept, given, strict=True):
+    for new, old in zip(refined, given, strict=True):
         count, regions = cv2.connectedComponents((new > 0.5).view(np.uint8), connectivity=8)
         if count > 2:
             grown = np.zeros(count, bool)
@@ -218,7 +218,7 @@ def without_inventions(refined: np.ndarray, given: np.ndarray) -> np.ndarray:
             grown[0] = True
             invented = ~grown[regions]
             new[invented] = old[invented]
-    return kept
+    return refined
 
 
 def look(pixels: np.ndarray, device: torch.device) -> Frame:

@@ -57,11 +57,15 @@ class VideoRefiner:
         there = np.flatnonzero(scores.max((1, 2)) >= LEAST)
         if not len(there):
             return scores
-        given = torch.from_numpy(scores[there]).to(self.device)
+        seen = scores if len(there) == len(scores) else scores[there]
+        given = torch.from_numpy(seen).to(self.device)
         votes = self._votes(frame, given, torch.from_numpy(there).to(self.device))
-        refined = scores.copy()
         found = self.refiner.refine_full(frame, given, votes).cpu().numpy()
-        refined[there] = without_inventions(found, scores[there])
+        without_inventions(found, seen)
+        if seen is scores:
+            return found
+        refined = scores.copy()
+        refined[there] = found
         return refined
 
     @torch.inference_mode()
