@@ -4,7 +4,7 @@ The largest tensors of a frame are freed when the frame is done. By itself glibc
 back at once and ask for it again, page by page, in the next frame: up to a sixth of its time. What is
 free stays, until the process has grown by a twentieth; then all that is free anywhere is given back.
 What is kept for many frames lies apart: between what comes and goes it would leave holes of ever other
-sizes. Its memory is handed on, and so is that of results too large for the heap: the next frame has
+sizes. Its memory is handed on, and so is that of results that the heap does not keep: the next frame has
 arrays of the same sizes, and new pages cost more than what fills them.
 
 OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # CRAF keeps arrays apart too, and does without torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_FREE = 256 << 20
 _LARGEST_IN_HEAP = 32 << 20  # glibc takes no more
+_LARGEST_BY_ITSELF = 1 << 20  # what the heap may well give back while it is not told to keep it
 _KERNELS = 256
 _PIECE = 1 << 16  # bytes, of which what lies apart takes whole multiples
 _SPARE = 256 << 20  # bytes at most that wait to be handed on
@@ -48,6 +49,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 _library = _glibc()
+_largest = _LARGEST_BY_ITSELF  # results beyond are not left to the heap
 
 
 def limit_kernels() -> None:
@@ -57,7 +59,9 @@ def limit_kernels() -> None:
 
 def keep_free_memory() -> None:
     """Let the heap keep what a frame frees for the next one, where the C library can."""
+    global _largest
     if _library is not None:
+        _largest = _LARGEST_IN_HEAP
         _library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
         _library.mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE)
 
@@ -136,16 +140,16 @@ def array_apart(array: np.ndarray) -> np.ndarray:
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """An array with anything in it, as `np.empty`; for results that may be too large for the heap."""
+    """An array with anything in it, as `np.empty`; for results that the heap may not keep."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if _library is None or size <= _LARGEST_IN_HEAP:
+    if _library is None or size <= _largest:
         return np.empty(shape, dtype)
     return _memory(size).view(dtype).reshape(shape)
 
 
 def copy(tensor: Tensor) -> Tensor:
-    """A contiguous copy, as `Tensor.clone`; for what may be too large for the heap."""
+    """A contiguous copy, as `Tensor.clone`; for what the heap may not keep."""
     import torch
 
     if tensor.device.type != "cpu" or tensor.requires_grad:

@@ -35,10 +35,10 @@ from segspn.spn.scan_line import ALIGNED
 from segspn.threads import do_all
 
 ROWS = 16  # lines of a tile
-# The columns of one are reached through as many pages of memory as it has rows. Twice a cache line
-# halves the misses in the tables of pages (and columns seldom start at a cache line); four times fills
-# the second-level cache.
-COLUMNS = 32
+# The columns of one are reached through as many pages of memory as it has rows: four times a cache line
+# leaves a quarter of the misses in the tables of pages (and columns seldom start at a cache line); more
+# would not fit the second-level cache.
+COLUMNS = 64
 BLOCK = 16  # maps propagated together at most, for each tile of gates
 BLOCK_BYTES = 8 << 20  # and in the backward, which has far more of them at hand
 SMALL = 1 << 14  # values below which waking another thread costs more than it saves
@@ -85,7 +85,7 @@ class _Unit:
     def _job(self, p: int) -> None:
         with self.lock:
             if self.maps is None:  # not before: only the units at work need them
-                self.maps = np.empty((self.parts - 1, *self.x.shape), self.x.dtype)
+                self.maps = empty((self.parts - 1, *self.x.shape), self.x.dtype)
         target = self.out if p == 0 else self.maps[p - 1]
         _forward_part(self.x, self.gates, target, p, self.parts, self.mode, self.normalise)
         with self.lock:

@@ -40,6 +40,9 @@ _line_jit = njit(forceinline=True, **_options)
 
 # --- lines ----------------------------------------------------------------------------------------
 
+# Rows that are fetched ahead of the columns of a tile, each in another page of memory. As far ahead as
+# the next map's tile would drive out of the second-level cache what is scanned now.
+DOWN = 32
 TOGETHER = 4  # maps that are scanned side by side; of more the registers would not hold what they need
 
 
@@ -84,17 +87,16 @@ def _merge(out, r, line, q, length, mode):
 
 
 @_line_jit
-def _ahead(n, some, count, maps, step, columns, lines):
-    """How far from a tile of map n, of `some` that are scanned together, the one is that should be
-    fetched meanwhile: the same tile of the maps after them, after the last the next tile of the first;
-    with one map, the next tile but one. In elements: maps are contiguous, so that a column beyond the
-    map is a row further on."""
+def _rows_ahead(n, some, count, maps, step, rows):
+    """How far from a tile of rows of map n, of `some` that are scanned together, the one is that should
+    be fetched meanwhile: the same tile of the maps after them, after the last the next tile of the
+    first; with one map, the next row but one. In elements: maps are contiguous."""
     _, height, width = maps.shape
     if count == 1:
-        return 2 * step * (lines if columns else width)
+        return 2 * step * width
     if n + some < count:
         return some * height * width
-    return step * lines * (1 if columns else width) - n * height * width
+    return step * rows * width - n * height * width
 
 
 @_line_jit
@@ -106,16 +108,15 @@ def _fetch_line(maps, r, ahead):
 
 
 @_jit
-def _columns(tile, source, first, count, height, width, ahead):
-    """tile[i, r] = source[r, first + i]; columns outside the map are left alone. What is
-    `ahead` columns further on is fetched meanwhile."""
+def _columns(tile, source, first, count, height, width):
+    """tile[i, r] = source[r, first + i]; columns outside the map are left alone."""
     square = 64 // tile.itemsize
     low, high = max(0, -first), min(count, width - first)
     whole = (high - low) // square * square
     down = height // square * square
     for r in range(0, down, square):
         for i in range(low, low + whole, square):
-            transpose_load(tile, i, r, source, r, first + i, ahead)
+            transpose_load(tile, i, r, source, r, first + i, DOWN * width)
         for s in range(r, r + square):
             for i in range(low + whole, high):
                 tile[i, s] = source[s, first + i]
@@ -125,9 +126,9 @@ def _columns(tile, source, first, count, height, width, ahead):
 
 
 @_jit
-def _columns_back(target, tile, first, count, height, start, mode, ahead):
+def _columns_back(target, tile, first, count, height, start, mode):
     """The inverse of `_columns`; merges into what is there unless `start`."""
-    square = 64 // tile.itemsize
+    square, ahead = 64 // tile.itemsize, DOWN * target.shape[1]
     whole = count // square * square
     down = height // square * square
     for r in range(0, down, square):
@@ -150,15 +151,14 @@ def _columns_back(target, tile, first, count, height, start, mode, ahead):
 
 
 @_jit
-def _gates(tile, factor, gates, first, count, horizontal, normalise, step):
+def _gates(tile, factor, gates, first, count, horizontal, normalise):
     """The gates (3, H, W) of `count` lines into `tile` (3, lines, ..); if `normalise`, times
     `factor` = 1 / max(1, s), which is negative where s < 1, so that the backward can tell."""
     _, height, width = gates.shape
     length = height if horizontal else width
     for j in range(3):
         if horizontal:
-            ahead = _ahead(0, 1, 1, gates, step, True, len(factor))
-            _columns(tile[j], gates[j], first, count, height, width, ahead)
+            _columns(tile[j], gates[j], first, count, height, width)
         else:
             for i in range(count):
                 _copy(tile[j], i, gates[j], first + i, length)
@@ -199,27 +199,27 @@ def forward_direction(x, gates, out, d, start, mode, normalise, g_tile, s_tile, 
             before, last = (0, size) if step == 1 else (size + 1, 1)
         g, g_row = gates, first
         if horizontal or shared:
-            _gates(g_tile, s_tile, gates, first, size, horizontal, shared, step)
+            _gates(g_tile, s_tile, gates, first, size, horizontal, shared)
             g, g_row = g_tile, 0
         n = 0
         while n < count:
             some = TOGETHER if count - n >= TOGETHER else 1
-            ahead = _ahead(n, some, count, x, step, horizontal, most)
             for i in range(some):
                 if k > 0:
                     _copy(h_tile[i], before, carry, n + i, length)
                 if horizontal:
-                    _columns(h_tile[i, 1:], x[n + i], first, size, height, width, ahead)
+                    _columns(h_tile[i, 1:], x[n + i], first, size, height, width)
             if horizontal:
                 _scan_columns(h_tile, g, size, length, step, some, k == 0, raw)
             else:
+                ahead = _rows_ahead(n, some, count, x, step, most)
                 places = (n, first, g_row, size, length, ahead)
                 _scan_rows(h_tile, x, out, g, places, step, some, k == 0, raw, start, mode)
             for i in range(some):
                 _copy(carry, n + i, h_tile[i], last, length)
                 if horizontal:
                     tile = h_tile[i, 1:]
-                    _columns_back(out[n + i], tile, first, size, height, start, mode, ahead)
+                    _columns_back(out[n + i], tile, first, size, height, start, mode)
             n += some
 
 
@@ -368,17 +368,16 @@ def backward_direction(
     for k in range(tiles):
         first = (tiles - 1 - k if step == 1 else k) * most
         size = min(most, lines - first)
-        _gates(g, factor, gates, first, size, horizontal, normalise, -step)
+        _gates(g, factor, gates, first, size, horizontal, normalise)
         dg[:] = zero
         for n in range(count):
-            ahead = _ahead(n, 1, count, x, -step, horizontal, most)
             xs, hs, dy, won, row, h_row = x[n], h[n], grad[n], winner[n], first, first - step
             if horizontal:
-                _columns(x_tile, xs, first, size, height, width, ahead)
-                _columns(h_tile, hs, h_row, size, height, width, ahead)
-                _columns(y_tile, dy, first, size, height, width, ahead)
+                _columns(x_tile, xs, first, size, height, width)
+                _columns(h_tile, hs, h_row, size, height, width)
+                _columns(y_tile, dy, first, size, height, width)
                 if mode == MAX:
-                    _columns(w_tile, won, first, size, height, width, ahead)
+                    _columns(w_tile, won, first, size, height, width)
                 xs, hs, dy, won, row, h_row = x_tile, h_tile, y_tile, w_tile, 0, 0
             for i in range(size):
                 m = size - 1 - i if step == 1 else i
@@ -393,22 +392,21 @@ def backward_direction(
                     _to_input(dx_tile, m, e_tile, g, m, length)
                     _to_gates(dg, e_tile, m, hs, h_row + m, xs, row + m, length)
             _copy(errors, n, e_tile, 0 if step == 1 else size - 1, length)
-            _lines_back(dx[n], dx_tile, first, size, horizontal, start, ahead)
+            _lines_back(dx[n], dx_tile, first, size, horizontal, start)
         for j in range(3):
             _copy(after[j], 0, g[j], 0 if step == 1 else size - 1, length)
         if normalise:
             _through_norm(dg, g, factor, dx_tile, size, length)
         for j in range(3):
-            ahead = _ahead(0, 1, 1, gates, -step, True, most)
-            _lines_back(dgates[j], dg[j], first, size, horizontal, not add, ahead)
+            _lines_back(dgates[j], dg[j], first, size, horizontal, not add)
 
 
 @_jit
-def _lines_back(target, tile, first, count, horizontal, start, ahead):
+def _lines_back(target, tile, first, count, horizontal, start):
     """Write or add the lines of a tile to the map they belong to."""
     height, width = target.shape
     if horizontal:
-        _columns_back(target, tile, first, count, height, start, MEAN, ahead)
+        _columns_back(target, tile, first, count, height, start, MEAN)
     else:
         for m in range(count):
             if start:

@@ -48,7 +48,7 @@ def _transposer(merge: str, fetch: str) -> Any:
     def transpose_square(typingctx, target, i, j, source, k, l, ahead):  # type: ignore[no-untyped-def]
         """target[i + a, j + b] = source[k + b, l + a] for a, b < 64 bytes of elements; `max` keeps
         the larger of old and new (NaN wins), `add` adds. Prefetches the rows of source or target,
-        whichever is `fetch`, `ahead` columns further on (which may be outside the array)."""
+        whichever is `fetch`, `ahead` elements further on (which may be outside the array)."""
         width = source.dtype.bitwidth // 8
         size = 64 // width
         index = types.intp
