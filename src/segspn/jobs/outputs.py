@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -199,18 +199,27 @@ def draw_overview(
         nullcontext() if video is None else VideoWriter(video, rate, source.size) as writer,
         nullcontext() if rle is None else coco_writer(rle, source, ids) as add_masks,
     ):
-        for index, frame in enumerate(prefetch(source.read())):
-            found = read_labels(labels / f"{source.names[index]}.png")
+        drawn = _drawn(source, labels, ids if writer is not None else ())
+        for index, (frame, found, picture) in enumerate(prefetch(drawn)):
             if index in picked:
                 small.append(_small(frame, found))
             if writer is not None:
-                writer.write(overlay(frame, found, ids))
+                writer.write(picture)
             if add_masks is not None:
                 add_masks(index, found)
             advance()
     frames, maps = zip(*small, strict=True)
     names = [source.names[index] for index in sorted(picked)]
     write_picture(sheet, contact_sheet(frames, maps, ids, names=names, width=frames[0].shape[1]))
+
+
+def _drawn(
+    source: Source, labels: Path, ids: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Frames, their label maps, and the frames with the objects ``ids`` drawn over them."""
+    for name, frame in zip(source.names, source.read(), strict=True):
+        found = read_labels(labels / f"{name}.png")
+        yield frame, found, overlay(frame, found, ids) if ids else frame
 
 
 def _small(frame: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
