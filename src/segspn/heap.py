@@ -2,7 +2,7 @@
 
 The largest tensors of a frame are freed when the frame is done. By itself glibc would hand their memory
 back at once and ask for it again, page by page, in the next frame: up to a sixth of its time. What is
-free stays, until the process has grown by a twentieth; then all that is free anywhere is given back.
+free stays, until the process has grown by a fiftieth; then all that is free anywhere is given back.
 What is kept for many frames lies apart: between what comes and goes it would leave holes of ever other
 sizes. Its memory is handed on, and so is that of results that the heap does not keep: the next frame has
 arrays of the same sizes, and new pages cost more than what fills them.
@@ -35,8 +35,8 @@ _LARGEST_BY_ITSELF = 1 << 20  # what the heap may well give back while it is not
 _KERNELS = 256
 _PIECE = 1 << 16  # bytes, of which what lies apart takes whole multiples
 _SPARE = 256 << 20  # bytes at most that wait to be handed on
-_SETTLING = 10  # frames after giving back in which memory comes to what they need
-_GROWTH = 1.05  # beyond that, memory is given back again
+_SETTLING = 5  # frames after giving back in which memory comes to what they need
+_GROWTH = 1.02  # beyond that, memory is given back again
 _TURN = 3  # frames after which what nobody has asked for is no more handed on
 _STATUS = "/proc/self/statm"
 

@@ -174,6 +174,7 @@ class Session(StagesInOrder):
         timings = dict[str, float]()
         self._look = None
         if self._kept and self._kept[-1].pending:
+            give_back()  # learning needs other sizes than what frames have left free
             with timed(timings, "fit"):
                 self._learn()
         before = self._state()
