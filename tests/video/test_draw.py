@@ -41,6 +41,15 @@ def test_overlay_tints_inside_and_leaves_the_rest() -> None:
     )
 
 
+@pytest.mark.parametrize("contour", [True, False])
+def test_ids_beyond_a_byte_are_drawn_like_others(contour: bool) -> None:
+    few = np.where(LABELS == 700, 9, LABELS)
+    many = np.where(few > 0, few + 254, 0)  # colours come again after 254 ids
+    drawn = overlay(FRAME, few, (2, 9), contour=contour)
+    assert np.array_equal(drawn, overlay(FRAME, many, (256, 263), contour=contour))
+    assert np.array_equal(drawn, overlay(FRAME, few.astype(np.uint16), (2, 9), contour=contour))
+
+
 def test_contours_run_along_the_edge_only() -> None:
     plain = overlay(FRAME, LABELS, (2, 700), contour=False)
     drawn = overlay(FRAME, LABELS, (2, 700))
