@@ -144,7 +144,7 @@ def stop_after(monkeypatch, frames):
 
     monkeypatch.setattr(outputs, "write_labels", counted)
     if frames == COUNT:
-        monkeypatch.setattr(outputs, "overlay", interrupted)
+        monkeypatch.setattr(outputs.VideoWriter, "write", interrupted)
 
 
 def test_ctrl_c_before_the_first_frame_leaves_nothing(clip, tmp_path, monkeypatch):
