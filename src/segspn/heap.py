@@ -8,7 +8,8 @@ sizes. Its memory is handed on, and so is that of results that the heap does not
 arrays of the same sizes, and new pages cost more than what fills them.
 
 OneDNN keeps the kernel that it has compiled for each size of each layer, a third of a megabyte, and by
-itself the last 1024 of them. Ten objects in windows of ten sizes do with 256 in the same time.
+itself the last 1024 of them. A frame needs about a hundred at each size it is looked at, and seven for
+each size of window: what ten objects need is reached within two hundred frames, and does not grow then.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_FREE = 256 << 20
 _LARGEST_IN_HEAP = 32 << 20  # glibc takes no more
 _LARGEST_BY_ITSELF = 1 << 20  # what the heap may well give back while it is not told to keep it
-_KERNELS = 256
+_KERNELS = 176  # for each size that frames are looked at
 _PIECE = 1 << 16  # bytes, of which what lies apart takes whole multiples
 _SPARE = 256 << 20  # bytes at most that wait to be handed on
 _SETTLING = 5  # frames after giving back in which memory comes to what they need
@@ -52,9 +53,10 @@ _library = _glibc()
 _largest = _LARGEST_BY_ITSELF  # results beyond are not left to the heap
 
 
-def limit_kernels() -> None:
-    """Let oneDNN keep fewer kernels, unless the user says how many; before the first net runs."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
+def limit_kernels(views: int) -> None:
+    """Let oneDNN keep fewer kernels, for so many sizes of each frame, unless the user says how many;
+    before the first net runs."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(views * _KERNELS))
 
 
 def keep_free_memory() -> None:

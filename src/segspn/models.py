@@ -29,6 +29,7 @@ from segspn.foreground import (
     ResNetF,
     embed,
 )
+from segspn.heap import limit_kernels
 from segspn.instance import (
     Decoder,
     HeadInstances,
@@ -127,7 +128,8 @@ class LiteModel(Model):
 
     def __init__(self, preset: Preset, device: torch.device) -> None:
         weights = preset.weights
-        assert isinstance(weights, LiteWeights)
+        assert isinstance(weights, LiteWeights) and isinstance(preset.instance, InstanceConfig)
+        limit_kernels(len(preset.instance.views))
         self.backbone = load_backbone(weights.backbone).to(device)
         # The prompt net was trained on the shipped backbone.
         self._prompts_on = self.backbone if weights.backbone == LiteWeights.backbone else None
@@ -193,6 +195,7 @@ class ResNet101Model(Model):
     def __init__(self, preset: Preset, device: torch.device) -> None:
         w = preset.weights
         assert isinstance(w, ResNet101Weights)
+        limit_kernels(1)
         self.parent = ResNetF.load(w.parent, w.backbone, w.backbone_convention, preset.seed)
         self.parent.requires_grad_(False).to(device)
         guidance = Vgg16Guidance.load(w.guidance, w.vgg, w.vgg_convention, preset.seed)

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from segspn.errors import InputError
-from segspn.heap import limit_kernels
 from segspn.models import MODELS
 from segspn.presets import Preset, load_preset
 from segspn.prompts import Prompter
@@ -43,7 +42,6 @@ class Segmenter:
     """
 
     def __init__(self, preset: str | Preset = "default", device: str = "auto") -> None:
-        limit_kernels()
         self.preset = load_preset(preset)
         self.device = resolve_device(device)
         self.model = MODELS[self.preset.model](self.preset, self.device)
