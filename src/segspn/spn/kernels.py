@@ -40,9 +40,6 @@ _line_jit = njit(forceinline=True, **_options)
 
 # --- lines ----------------------------------------------------------------------------------------
 
-# Rows that are fetched ahead of the columns of a tile, each in another page of memory. As far ahead as
-# the next map's tile would drive out of the second-level cache what is scanned now.
-DOWN = 32
 TOGETHER = 4  # maps that are scanned side by side; of more the registers would not hold what they need
 
 
@@ -84,6 +81,10 @@ def _merge(out, r, line, q, length, mode):
 
 
 # --- tiles ----------------------------------------------------------------------------------------
+
+# Rows that are fetched ahead of the columns of a tile, each in another page of memory. As far ahead as
+# the next map's tile would drive out of the second-level cache what is scanned now.
+DOWN = 32
 
 
 @_line_jit
