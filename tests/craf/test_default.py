@@ -76,6 +76,30 @@ def test_island_on_another_object_is_handed_over_with_its_score():
     assert result.scores[1, 11, 6] == 0
 
 
+def test_nothing_is_handed_over_between_objects_that_differ():
+    # Object 2 was where 1 comes out from behind it.
+    whole, seen, cover = (10, 4, 10, 20), (10, 4, 10, 10), (10, 14, 10, 20)
+    away, comes_out = (10, 28, 10, 20), (10, 15, 10, 8)
+    for alike, kept in (([], True), ([(1, 2)], False), (None, False)):
+        craf = start(box(whole))
+        craf.add(2)
+        craf.start((box(seen) + 2 * box(cover)).astype(np.int32), [2])
+        scores = np.stack([box(seen, comes_out, value=0.9), box(away)])
+        labels = craf.step(scores, alike=alike).labels
+        assert (labels[box(seen) > 0] == 1).all()
+        assert (labels[box(comes_out) > 0] == 1).all() == kept, alike
+
+
+def test_lost_object_comes_back_where_another_was_unless_that_looks_alike():
+    hidden_by, away, comes_out = (5, 30, 20, 20), (5, 52, 20, 20), (10, 40, 10, 10)
+    for alike, back in (([], True), ([(2, 3)], True), ([(1, 2)], False), (None, False)):
+        craf = start(box((10, 20, 10, 10)), box(hidden_by), box((36, 0, 4, 4)))
+        step(craf, box(), box(hidden_by), box((36, 0, 4, 4)))
+        scores = np.stack([box(comes_out), box(away), box((36, 0, 4, 4))])
+        labels = craf.step(scores, alike=alike).labels
+        assert (labels[box(comes_out) > 0] == 1).any() == back, alike
+
+
 def test_object_that_has_nothing_else_does_not_give_its_island_away():
     # Object 2 is left with a tenth of its area: what lies on object 1 may be all there is of it.
     a, b = (10, 5, 10, 10), (10, 50, 10, 10)
@@ -99,9 +123,9 @@ def test_runner_up_is_judged_where_an_island_was_dropped():
 def test_lost_object_returns_farther_away_the_longer_it_was_missed():
     craf = start(box(BODY))
     empty = box()
-    away = box((10, 45, 6, 6))  # 26 pixels behind the mask's last column; reach 7.5 * (1 + missed)
-    seen = [bool(step(craf, s).any()) for s in (empty, empty, away, away)]
-    assert seen == [False, False, False, True]
+    away = box((10, 65, 6, 6))  # 46 pixels behind the mask's last column; it wanders 20 * (1 + missed)
+    seen = [bool(step(craf, s).any()) for s in (empty, away, away)]
+    assert seen == [False, False, True]
 
 
 def test_lost_object_needs_score_and_size_to_return():
@@ -127,6 +151,18 @@ def test_reference_area_follows_the_object():
     assert craf.state()["area"].tolist() == [120.0]  # a fifth of the way from 100 to 200
     craf.start(box((10, 10, 5, 10)).astype(np.int32))
     assert craf.state()["area"].tolist() == [50.0]
+
+
+@pytest.mark.parametrize(("gap", "area"), [(0, 97.5), (3, 97.5), (4, 90.0)])
+def test_reference_area_hardly_shrinks_while_another_object_may_hide_the_rest(gap, area):
+    half = (10, 10, 10, 5)
+    craf = start(box(BODY), box((5, 40, 20, 20)))
+    step(craf, box(half), box((5, 15 + gap - (gap > 0), 20, 20)))
+    assert craf.state()["area"][0] == area
+    # what has grown is not hidden
+    grown = start(box(half), box((5, 40, 20, 20)))
+    step(grown, box(BODY), box((5, 20, 20, 20)))
+    assert grown.state()["area"][0] == 60.0
 
 
 def test_object_without_annotation_gets_nothing():

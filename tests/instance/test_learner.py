@@ -145,6 +145,19 @@ def test_an_update_against_the_annotated_frame_is_taken_back() -> None:
     assert torch.equal(learner.scores(describe(embedding), (H, W))[1], before)
 
 
+def test_what_is_not_seen_is_not_unlearned() -> None:
+    embedding, shares = scene()
+    both = torch.cat((shares, shares.flip(3)), 1)
+    learner = Learner(LearnerConfig(tolerance=9.0))
+    learner.begin(moments(describe(embedding), both))
+    first, second = learner.scores(describe(embedding), (H, W))[1].unbind(1)
+    gone = torch.cat((torch.zeros_like(shares), shares.flip(3)), 1)
+    for _ in range(3):
+        learner.update(moments(describe(scene(1)[0]), gone), torch.tensor([False, True]))
+    kept, later = learner.scores(describe(embedding), (H, W))[1].unbind(1)
+    assert torch.equal(kept, first) and not torch.equal(later, second)
+
+
 def test_state_goes_on_as_it_was() -> None:
     embedding, shares = scene()
     one, two = Learner(LearnerConfig()), Learner(LearnerConfig())

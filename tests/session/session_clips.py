@@ -26,5 +26,23 @@ def clip(count: int, h: int = 96, w: int = 144) -> Clip:
     return frames
 
 
+def clip_with_pillar(count: int, h: int = 96, w: int = 224) -> Clip:
+    """A grey pillar (object 7) passes in front of a red disc (object 3); frames and labels."""
+    rng = np.random.default_rng(1)
+    noise = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    ground = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
+    frames: Clip = []
+    for t in range(count):
+        frame, labels = ground.copy(), np.zeros((h, w), np.int32)
+        disc = np.zeros((h, w), np.uint8)
+        cv2.circle(disc, (w // 2, h // 2), h // 6, 1, -1)
+        frame[disc > 0], labels[disc > 0] = (220, 40, 30), 3
+        right = w + 20 - 5 * t
+        columns = slice(max(0, right - 80), right)
+        frame[:, columns], labels[:, columns] = (150, 150, 160), 7
+        frames.append((frame, labels))
+    return frames
+
+
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))

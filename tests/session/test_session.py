@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from session_clips import Clip, clip, iou
+from session_clips import Clip, clip, clip_with_pillar, iou
 
-from segspn.craf import CrafResult
+from segspn.craf import CrafResult, Pairs
 from segspn.errors import InputError
 from segspn.pipeline import Result, Segmenter, Session
 
@@ -44,20 +44,22 @@ def test_a_new_object_in_the_middle(segmenter: Segmenter, video: Clip) -> None:
     assert "fit" not in session.step(video[4][0]).timings
 
 
-def test_the_filter_hears_how_the_picture_moved(
+def test_the_filter_hears_how_the_picture_moved_and_what_looks_alike(
     segmenter: Segmenter, video: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = segmenter.session()
     session.begin(*video[0])
     heard: list[np.ndarray | None] = []
+    pairs: list[Pairs | None] = []
     assert session.craf is not None
     step = session.craf.step
 
     def listening(
-        scores: np.ndarray, foreground: np.ndarray | None = None, motion: np.ndarray | None = None
+        scores: np.ndarray, motion: np.ndarray | None = None, alike: Pairs | None = None
     ) -> CrafResult:
         heard.append(motion)
-        return step(scores, foreground, motion)
+        pairs.append(alike)
+        return step(scores, motion=motion, alike=alike)
 
     monkeypatch.setattr(session.craf, "step", listening)
     session.step(video[0][0])  # the same picture once more
@@ -67,6 +69,45 @@ def test_the_filter_hears_how_the_picture_moved(
     assert still is not None and moved is not None
     assert still.shape == moved.shape == (2, -(-height // 4), -(-width // 4))
     assert abs(still).max() < 0.1 and abs(np.median(moved[0]) + 8 / 4) < 0.2
+    assert pairs == [[], []]  # a red disc and a blue square
+
+
+def test_the_filter_hears_of_two_objects_of_a_kind(
+    segmenter: Segmenter, video: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, labels = video[0][0].copy(), video[0][1].copy()
+    disc = labels == 3
+    y, x = np.nonzero(disc)
+    labels[labels == 7] = 0
+    labels[y + 44, x + 70], frame[y + 44, x + 70] = 5, frame[disc]
+    session = segmenter.session()
+    session.begin(frame, labels)
+    assert session.craf is not None
+    step, pairs = session.craf.step, list[Pairs | None]()
+
+    def listening(
+        scores: np.ndarray, motion: np.ndarray | None = None, alike: Pairs | None = None
+    ) -> CrafResult:
+        pairs.append(alike)
+        return step(scores, motion=motion, alike=alike)
+
+    monkeypatch.setattr(session.craf, "step", listening)
+    session.step(frame)
+    assert pairs == [[(3, 5)]]
+
+
+def test_what_another_object_has_hidden_is_found_as_soon_as_it_comes_out(segmenter: Segmenter) -> None:
+    frames = clip_with_pillar(30)
+    session = segmenter.session()
+    session.begin(*frames[0])
+    found = [result.labels for result in session.follow(frame for frame, _ in frames[1:])]
+    hidden = [t for t, (_, truth) in enumerate(frames) if not (truth == 3).any()]
+    assert len(hidden) >= 8
+    for t in hidden:
+        assert not (found[t - 1] == 3).any(), t
+    # First a strip of it, where the other was a frame ago.
+    for t in range(hidden[-1] + 3, len(frames)):
+        assert iou(found[t - 1] == 3, frames[t][1] == 3) > 0.6, t
 
 
 def test_what_a_correction_leads_to_is_what_both_annotations_at_once_would(

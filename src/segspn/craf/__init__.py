@@ -5,7 +5,7 @@
 ``release`` (what the authors' published demo does) and ``paper`` (what the paper describes).
 """
 
-from segspn.craf.base import Craf, CrafResult, State
+from segspn.craf.base import Craf, CrafResult, Pairs, State
 from segspn.craf.build import build_craf
 from segspn.craf.folder import filter_folder
 from segspn.craf.merge import merge
@@ -23,6 +23,7 @@ __all__ = [
     "CrafParams",
     "CrafResult",
     "DefaultParams",
+    "Pairs",
     "PaperParams",
     "ReleaseParams",
     "State",

@@ -15,6 +15,8 @@ from segspn.heap import array_apart
 State = dict[str, Any]
 """A saved filter: numpy arrays and plain numbers by name."""
 
+Pairs = Collection[tuple[int, int]]
+
 # Scores that come out of an interpolation or a softmax may miss 0..1 by rounding, not by more.
 _ROUNDING = 1e-3
 
@@ -116,6 +118,7 @@ class Craf(ABC):
         scores: np.ndarray,
         foreground: np.ndarray | None = None,
         motion: np.ndarray | None = None,
+        alike: Pairs | None = None,
     ) -> CrafResult:
         """Filter the next frame.
 
@@ -124,6 +127,8 @@ class Craf(ABC):
             foreground: bool (H, W); labels are 0 outside. None for everything.
             motion: float (2, h, w), what lies where moved how: x, y of where each cell of a grid over
                 the frame was in the frame before, in cells. None: not known.
+            alike: pairs of ids, the smaller one first, of objects that look alike and so may be
+                confused. None: any two may be.
 
         Returns:
             The filtered scores and the labels of this frame.
@@ -152,7 +157,7 @@ class Craf(ABC):
                 raise InputError(
                     f"scores lie in {low:g}..{high:g}: give floats in 0..1 or uint8 in 0..255"
                 )
-        result = self._filter(scores, self._previous, foreground, motion)
+        result = self._filter(scores, self._previous, foreground, motion, alike)
         self._previous = array_apart(result.labels)  # the caller may draw into the result
         return result
 
@@ -182,6 +187,7 @@ class Craf(ABC):
         previous: np.ndarray,
         foreground: np.ndarray | None,
         motion: np.ndarray | None,
+        alike: Pairs | None,
     ) -> CrafResult:
         """Filter checked ``scores``; ``previous`` is the int32 label map of the frame before."""
 

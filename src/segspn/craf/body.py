@@ -39,6 +39,20 @@ def touching(islands: Regions, others: np.ndarray) -> np.ndarray:
     return islands.count(touched) > 0
 
 
+def may_be_hidden(mask: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether the ``mask`` of an object, bool (H, W), not empty, touches another of ``labels``, int32
+    (H, W), which may hide more of it."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    margin = len(_TOUCHING) // 2
+    rows = slice(max(0, y - margin), y + height + margin)
+    columns = slice(max(0, x - margin), x + width + margin)
+    own = mask[rows, columns]
+    others = (labels[rows, columns] > 0) & ~own
+    if not others.any():
+        return False
+    return bool((cv2.dilate(own.view(np.uint8), _TOUCHING).view(bool) & others).any())
+
+
 def left_behind(
     islands: Regions,
     body: int,

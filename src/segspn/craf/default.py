@@ -4,13 +4,15 @@ It looks at *islands*: 8-connected regions of the pixels an object would win in 
 objects that touch or whose scores mix are told apart by their scores first, and each pixel belongs
 to one island. Every object has a memory: the mask in which it was last seen, the island in it
 that was its body, a slowly following reference area A, its radius in units of sqrt(A), and the
-number of frames it has been missed since. For each island of object i:
+number of frames it has been missed since. A shrinks hardly (``hidden_rate``) while the object
+touches another one, which may hide the rest of it. For each island of object i:
 
 1. Support: it overlaps i's last mask by at least ``support`` of the smaller of the two. Kept, so
    an object split by an occluder keeps its parts.
-2. Coverage: without support, and more than ``coverage`` of it on the last mask of an object j. If
-   i has ``complete`` of A in supported islands it does not need this one: j takes island and
-   score. That undoes scores which swap between alike objects.
+2. Coverage: without support, and more than ``coverage`` of it on the last mask of an object j that
+   looks like i. If i has ``complete`` of A in supported islands it does not need this one: j takes
+   island and score. That undoes scores which swap between alike objects. (Where j looks otherwise
+   it has moved on, and i has come out from behind it.)
 3. Attachment: without support, but at most ``attached * sqrt(A)`` from a supported island of this
    frame: a part that a thin gap cuts off. Kept.
 4. Reach: without support, but no farther than ``reach * sqrt(A)`` from i's last mask. Such islands
@@ -20,7 +22,7 @@ number of frames it has been missed since. For each island of object i:
    is judged for the place.
 6. Return: an object that was missed in the previous frame, or none of whose islands has support,
    comes back with one island only: the largest with a mean score of at least ``redetect_score``,
-   with ``redetect_share`` of A and within ``reach * sqrt(A) * (1 + missed)``, as it may have moved
+   with ``redetect_share`` of A and within ``wander * sqrt(A) * (1 + missed)``, as it may have moved
    on unseen. An island that the coverage rule sees on another object is no return.
 7. Body: of all that are kept the body is the island that overlaps the last body most. The object
    goes no farther than its radius, and the body lies anywhere in it, if something hides the rest:
@@ -44,8 +46,8 @@ from collections.abc import Collection, Sequence
 import cv2
 import numpy as np
 
-from segspn.craf.base import Craf, CrafResult, State, as_unit
-from segspn.craf.body import find_body, from_centre, left_behind, touching
+from segspn.craf.base import Craf, CrafResult, Pairs, State, as_unit
+from segspn.craf.body import find_body, from_centre, left_behind, may_be_hidden, touching
 from segspn.craf.merge import merge
 from segspn.craf.params import DefaultParams
 from segspn.craf.regions import Regions
@@ -135,14 +137,21 @@ class DefaultCraf(Craf):
         assert self._seen is not None  # start() comes first
         for n, object_id in enumerate(self.ids):
             mask = labels == object_id
-            area = np.count_nonzero(mask)
+            area = int(np.count_nonzero(mask))
             if area:
-                rate = 1.0 if told[n] else self.params.area_rate
+                rate = 1.0 if told[n] else self._area_rate(n, mask, area, labels)
                 self._seen[n] = mask
                 self._area[n] += rate * (area - self._area[n])
                 self._missed[n] = 0
             elif self._area[n]:
                 self._missed[n] += 1
+
+    def _area_rate(self, n: int, mask: np.ndarray, area: int, labels: np.ndarray) -> float:
+        """How fast the reference area of object n follows that of its ``mask``, bool (H, W)."""
+        p = self.params
+        if area < self._area[n] and p.hidden_rate < p.area_rate and may_be_hidden(mask, labels):
+            return p.hidden_rate
+        return p.area_rate
 
     def _filter(
         self,
@@ -150,13 +159,14 @@ class DefaultCraf(Craf):
         previous: np.ndarray,
         foreground: np.ndarray | None,
         motion: np.ndarray | None,
+        alike: Pairs | None,
     ) -> CrafResult:
         filtered = scores if scores.dtype == np.float32 else as_unit(scores)
         # Dropping an island may hand its place to the runner-up, whose island there is judged in
         # turn. Each round takes one object out of every place that is still open, so N suffice.
         labels = merge(filtered, self.ids, self.params.threshold, foreground)
         for _ in self.ids:
-            dropped, given = self._judge(filtered, labels, motion)
+            dropped, given = self._judge(filtered, labels, motion, alike)
             if not dropped:
                 break
             if filtered is scores:  # which are the caller's; mostly they stay as they are
@@ -169,7 +179,11 @@ class DefaultCraf(Craf):
         return CrafResult(filtered, labels)
 
     def _judge(
-        self, filtered: np.ndarray, labels: np.ndarray, motion: np.ndarray | None
+        self,
+        filtered: np.ndarray,
+        labels: np.ndarray,
+        motion: np.ndarray | None,
+        alike: Pairs | None,
     ) -> tuple[list[_Dropped], list[_Given]]:
         """What the rules say of every object's islands."""
         dropped: list[_Dropped] = []
@@ -178,7 +192,7 @@ class DefaultCraf(Craf):
             islands = Regions(labels == object_id)
             if not len(islands):
                 continue
-            owner = self._owners(n, islands, filtered[n])
+            owner = self._owners(n, islands, filtered[n], alike)
             self._attend(n, islands, owner, labels, motion)
             if (owner == n).all():
                 continue
@@ -203,7 +217,9 @@ class DefaultCraf(Craf):
             for score in filtered
         )
 
-    def _owners(self, n: int, islands: Regions, score: np.ndarray) -> np.ndarray:
+    def _owners(
+        self, n: int, islands: Regions, score: np.ndarray, alike: Pairs | None
+    ) -> np.ndarray:
         """Whose each island of object n is: int (M,), an object's index, or -1 for nobody's."""
         assert self._seen is not None
         p, area, missed = self.params, self._area[n], int(self._missed[n])
@@ -217,12 +233,12 @@ class DefaultCraf(Craf):
         if not missed and supported.all():
             owner[:] = n
             return owner
-        covering = self._covering(n, islands)
+        covering = self._covering(n, islands, alike)
         covering[supported] = -1
         gaps = _gaps(islands, own, shared > 0) / np.sqrt(area)
         if missed or not supported.any():
             fit = (islands.mean(score) >= p.redetect_score) & (covering < 0)
-            fit &= (islands.areas >= p.redetect_share * area) & (gaps <= p.reach * (1 + missed))
+            fit &= (islands.areas >= p.redetect_share * area) & (gaps <= p.wander * (1 + missed))
             if fit.any():
                 owner[np.argmax(np.where(fit, islands.areas, 0))] = n
             return owner
@@ -280,14 +296,18 @@ class DefaultCraf(Craf):
         self._body[n] = False
         np.equal(islands.labels, body + 1, out=self._body[n][islands.window])
 
-    def _covering(self, n: int, islands: Regions) -> np.ndarray:
-        """The other object on whose last mask most of each island lies: int (M,), -1 for none."""
+    def _covering(self, n: int, islands: Regions, alike: Pairs | None) -> np.ndarray:
+        """The other object that object n may be taken for and on whose last mask most of each island
+        lies: int (M,), -1 for none."""
         assert self._seen is not None
         most = self.params.coverage * islands.areas
         covering = np.full(len(islands), -1)
         for other, mask in enumerate(self._seen):
             # What hides a missed object may well lie where that was last seen.
             if other == n or self._missed[other]:
+                continue
+            pair = (self.ids[min(n, other)], self.ids[max(n, other)])
+            if alike is not None and pair not in alike:
                 continue
             shared = islands.count(mask)
             covering[shared > most] = other

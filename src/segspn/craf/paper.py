@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segspn.craf.base import Craf, CrafResult, as_unit
+from segspn.craf.base import Craf, CrafResult, Pairs, as_unit
 from segspn.craf.merge import merge
 from segspn.craf.params import PaperParams
 from segspn.craf.regions import Regions
@@ -42,6 +42,7 @@ class PaperCraf(Craf):
         previous: np.ndarray,
         foreground: np.ndarray | None,
         motion: np.ndarray | None,
+        alike: Pairs | None,
     ) -> CrafResult:
         unit = as_unit(scores)
         masks = [previous == i for i in self.ids]

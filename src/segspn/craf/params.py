@@ -58,7 +58,7 @@ class DefaultParams:
     complete: float = 0.5
     """Coverage rule: share of its area that an object must have elsewhere to give a region up."""
     reach: float = 0.75
-    """Reach rule: farthest gap to the last mask; grows with each frame the object is missed."""
+    """Reach rule: farthest gap to the last mask."""
     attached: float = 0.1
     """Attachment rule: farthest gap to the supported regions of the same frame."""
     growth: float = 1.5
@@ -73,8 +73,12 @@ class DefaultParams:
     """Return rule: least mean score (0..1) of the region with which a lost object returns."""
     redetect_share: float = 0.05
     """Return rule: least area of that region."""
+    wander: float = 2.0
+    """Return rule: farthest gap to the last mask, for each frame since the object was seen."""
     area_rate: float = 0.2
     """How fast the reference area follows the area of the accepted mask, per frame. 0..1."""
+    hidden_rate: float = 0.05
+    """How fast it shrinks while the mask touches another object's, which may hide the rest. 0..1."""
 
 
 CrafParams = PaperParams | ReleaseParams | DefaultParams

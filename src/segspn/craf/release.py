@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segspn.craf.base import Craf, CrafResult, as_bytes, as_unit
+from segspn.craf.base import Craf, CrafResult, Pairs, as_bytes, as_unit
 from segspn.craf.merge import merge
 from segspn.craf.params import ReleaseParams
 from segspn.craf.regions import Regions
@@ -39,6 +39,7 @@ class ReleaseCraf(Craf):
         previous: np.ndarray,
         foreground: np.ndarray | None,
         motion: np.ndarray | None,
+        alike: Pairs | None,
     ) -> CrafResult:
         raw = as_bytes(scores)
         masks = [previous == i for i in self.ids]

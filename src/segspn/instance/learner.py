@@ -179,18 +179,19 @@ class Learner:
             )
             self._learning = self._solved(self.running)
 
-    def update(self, found: Moments) -> None:
+    def update(self, found: Moments, seen: Tensor | None = None) -> None:
         """Learn from a frame with the objects' own masks.
 
         An object whose classifier would come to disagree with its annotated frames keeps what it had:
-        its mask has drifted.
+        its mask has drifted. So does one that was not ``seen``, bool ``(N,)``; None: all were.
         """
         assert self.first is not None, "begin first"
         running = found
         if self.running is not None:
             running = self.running.lerp(found, 1 - self.config.keep)
         learning = self._solved(running)
-        good = (self.first.error(learning) <= self._limit)[..., None, None]
+        good = self.first.error(learning) <= self._limit
+        good = (good if seen is None else good & seen)[..., None, None]
         before = self.first if self.running is None else self.running
         self.running = Moments(
             apart(torch.where(good, running.inputs, before.inputs)),

@@ -138,9 +138,9 @@ class HeadInstances(InstanceStage):
         places = search_places(last[0], self.config.reach)
         keys = matching_keys(frame, self.backbone, self.parent)
         votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
-        self._votes = votes.shares[2, 0]
+        self._votes = votes.shares[:, 0]
         if not self.config.tune:
-            return compete(torch.logit(self._votes, 1e-4)).sigmoid()
+            return compete(torch.logit(self._votes[2], 1e-4)).sigmoid()
         pairs = pairs_alike(self._alike)
         members = members_of(pairs)
         self._extents.follow(last[0], way, members)
@@ -178,20 +178,36 @@ class HeadInstances(InstanceStage):
         return fuse(decoded, shares, learning)
 
     def votes(self, frame: Frame) -> Tensor | None:
-        return self._votes
+        return None if self._votes is None else self._votes[2]
+
+    def alike(self) -> list[tuple[int, int]]:
+        return pairs_alike(self._alike)
 
     def motion(self, frame: Frame) -> Tensor | None:
         return self._motion
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         keys = matching_keys(frame, self.backbone, self.parent)
-        self.memory.add(keys, shares, index, annotated=False)
+        seen = shares.amax((1, 2)) > 0
+        self.memory.add(keys, self._told(shares, seen), index, annotated=False)
         if self._sure is not None:
             inputs = self._inputs(frame)
-            self.learner.update(moments_of_frame(inputs, shares[None], self._sure, self._scores))
+            found = moments_of_frame(inputs, shares[None], self._sure, self._scores)
+            self.learner.update(found, seen)
         self.last, self._grey = apart(shares), apart(grey(frame))
         self._extents.accept(shares)
         self._sure = self._scores = self._votes = self._motion = None
+
+    def _told(self, shares: Tensor, seen: Tensor) -> Tensor:
+        """What a frame's ``shares`` are remembered to tell of each object.
+
+        Of one that was not seen not that it is nowhere, or it would not be known when it comes back:
+        nothing but what the annotated frames vote for, where no other object is.
+        """
+        if self._votes is None or bool(seen.all()):
+            return shares
+        free = 1 - shares.amax(0)
+        return torch.where(seen[:, None, None], shares, torch.minimum(self._votes[0], free))
 
     def _inputs(self, frame: Frame) -> Tensor:
         """The classifier's inputs of a frame, computed once per frame."""

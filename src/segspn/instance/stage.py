@@ -47,6 +47,10 @@ class InstanceStage(ABC):
         Wp / 4)``, x and y of where each cell was in the frame before, in cells; None: not known."""
         return None
 
+    def alike(self) -> list[tuple[int, int]] | None:
+        """The pairs of objects, by position, that look alike, for the filter; None: not known."""
+        return None
+
     @abstractmethod
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         """Take note of an output: ``shares`` ``(N, Hp / 4, Wp / 4)`` of the final label map of frame

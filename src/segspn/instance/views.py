@@ -128,6 +128,9 @@ class SeveralViews(InstanceStage):
         found = stage.motion(view.frame(frame))
         return None if found is None else view.motion_back(found, frame.size)
 
+    def alike(self) -> list[tuple[int, int]] | None:
+        return self.looks[0][1].alike()
+
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         for view, stage in self.looks:
             stage.accept(view.frame(frame), view.forth(shares, frame.size), index)

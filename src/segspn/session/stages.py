@@ -157,7 +157,8 @@ class StagesInOrder:
                 scores = _upsampler(frame, size)(coarse)
         with timed(timings, "craf"):
             if self.craf is not None:
-                filtered = self.craf.step(scores, motion=self._motion(frame))
+                motion, alike = self._motion(frame), self._alike()
+                filtered = self.craf.step(scores, motion=motion, alike=alike)
                 final, labels = filtered.scores, filtered.labels
             else:
                 final, labels = scores, merge(scores, self._ids, self.preset.threshold)
@@ -170,6 +171,10 @@ class StagesInOrder:
     def _motion(self, frame: Frame) -> np.ndarray | None:
         motion = self.instance.motion(frame)
         return None if motion is None else frame.crop(motion, 4).cpu().numpy()
+
+    def _alike(self) -> list[tuple[int, int]] | None:
+        pairs = self.instance.alike()
+        return None if pairs is None else [(self._ids[min(p)], self._ids[max(p)]) for p in pairs]
 
     def _shrink(self, pixels: np.ndarray) -> np.ndarray:
         """A frame ``(H, W, 3)``, or its labels ``(H, W)``, at the size that the preset works at."""
