@@ -8,11 +8,14 @@ import numpy as np
 Clip = list[tuple[np.ndarray, np.ndarray]]
 
 
+def texture(h: int, w: int) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
+
+
 def clip(count: int, h: int = 96, w: int = 144) -> Clip:
     """A red disc (object 3) and a blue square (object 7) that pass each other; frames and labels."""
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
-    ground = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
+    ground = texture(h, w)
     frames: Clip = []
     for t in range(count):
         frame, labels = ground.copy(), np.zeros((h, w), np.int32)
@@ -28,9 +31,7 @@ def clip(count: int, h: int = 96, w: int = 144) -> Clip:
 
 def clip_with_pillar(count: int, h: int = 96, w: int = 224) -> Clip:
     """A grey pillar (object 7) passes in front of a red disc (object 3); frames and labels."""
-    rng = np.random.default_rng(1)
-    noise = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
-    ground = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4))
+    ground = texture(h, w)
     frames: Clip = []
     for t in range(count):
         frame, labels = ground.copy(), np.zeros((h, w), np.int32)

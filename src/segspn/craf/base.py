@@ -16,6 +16,7 @@ State = dict[str, Any]
 """A saved filter: numpy arrays and plain numbers by name."""
 
 Pairs = Collection[tuple[int, int]]
+"""Pairs of object ids, the smaller one first."""
 
 # Scores that come out of an interpolation or a softmax may miss 0..1 by rounding, not by more.
 _ROUNDING = 1e-3
@@ -127,8 +128,7 @@ class Craf(ABC):
             foreground: bool (H, W); labels are 0 outside. None for everything.
             motion: float (2, h, w), what lies where moved how: x, y of where each cell of a grid over
                 the frame was in the frame before, in cells. None: not known.
-            alike: pairs of ids, the smaller one first, of objects that look alike and so may be
-                confused. None: any two may be.
+            alike: the objects that look alike and so may be confused. None: any two may be.
 
         Returns:
             The filtered scores and the labels of this frame.

@@ -149,9 +149,8 @@ class DefaultCraf(Craf):
     def _area_rate(self, n: int, mask: np.ndarray, area: int, labels: np.ndarray) -> float:
         """How fast the reference area of object n follows that of its ``mask``, bool (H, W)."""
         p = self.params
-        if area < self._area[n] and p.hidden_rate < p.area_rate and may_be_hidden(mask, labels):
-            return p.hidden_rate
-        return p.area_rate
+        shrinks = area < self._area[n]
+        return p.hidden_rate if shrinks and may_be_hidden(mask, labels) else p.area_rate
 
     def _filter(
         self,
