@@ -44,32 +44,38 @@ def test_a_new_object_in_the_middle(segmenter: Segmenter, video: Clip) -> None:
     assert "fit" not in session.step(video[4][0]).timings
 
 
+def heard_by_the_filter(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[np.ndarray | None, Pairs | None]]:
+    """Motion and look-alikes that the filter is told from now on, of each frame."""
+    assert session.craf is not None
+    step = session.craf.step
+    heard: list[tuple[np.ndarray | None, Pairs | None]] = []
+
+    def listening(
+        scores: np.ndarray, motion: np.ndarray | None = None, alike: Pairs | None = None
+    ) -> CrafResult:
+        heard.append((motion, alike))
+        return step(scores, motion=motion, alike=alike)
+
+    monkeypatch.setattr(session.craf, "step", listening)
+    return heard
+
+
 def test_the_filter_hears_how_the_picture_moved_and_what_looks_alike(
     segmenter: Segmenter, video: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = segmenter.session()
     session.begin(*video[0])
-    heard: list[np.ndarray | None] = []
-    pairs: list[Pairs | None] = []
-    assert session.craf is not None
-    step = session.craf.step
-
-    def listening(
-        scores: np.ndarray, motion: np.ndarray | None = None, alike: Pairs | None = None
-    ) -> CrafResult:
-        heard.append(motion)
-        pairs.append(alike)
-        return step(scores, motion=motion, alike=alike)
-
-    monkeypatch.setattr(session.craf, "step", listening)
+    heard = heard_by_the_filter(session, monkeypatch)
     session.step(video[0][0])  # the same picture once more
     session.step(np.roll(video[0][0], 8, 1))
     height, width = video[0][1].shape
-    still, moved = heard
+    (still, moved), pairs = zip(*heard, strict=True)
     assert still is not None and moved is not None
     assert still.shape == moved.shape == (2, -(-height // 4), -(-width // 4))
     assert abs(still).max() < 0.1 and abs(np.median(moved[0]) + 8 / 4) < 0.2
-    assert pairs == [[], []]  # a red disc and a blue square
+    assert pairs == ([], [])  # a red disc and a blue square
 
 
 def test_the_filter_hears_of_two_objects_of_a_kind(
@@ -82,18 +88,9 @@ def test_the_filter_hears_of_two_objects_of_a_kind(
     labels[y + 44, x + 70], frame[y + 44, x + 70] = 5, frame[disc]
     session = segmenter.session()
     session.begin(frame, labels)
-    assert session.craf is not None
-    step, pairs = session.craf.step, list[Pairs | None]()
-
-    def listening(
-        scores: np.ndarray, motion: np.ndarray | None = None, alike: Pairs | None = None
-    ) -> CrafResult:
-        pairs.append(alike)
-        return step(scores, motion=motion, alike=alike)
-
-    monkeypatch.setattr(session.craf, "step", listening)
+    heard = heard_by_the_filter(session, monkeypatch)
     session.step(frame)
-    assert pairs == [[(3, 5)]]
+    assert [alike for _, alike in heard] == [[(3, 5)]]
 
 
 def test_what_another_object_has_hidden_is_found_as_soon_as_it_comes_out(segmenter: Segmenter) -> None:

@@ -48,7 +48,8 @@ def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
 
 def pairs_alike(alike: Tensor) -> list[tuple[int, int]]:
     """Of `alikeness` ``(N, N)`` the pairs of objects that nothing but place tells apart."""
-    return [(i, k) for i in range(len(alike)) for k in range(i) if alike[i, k] > ALIKE]
+    # All at once: asked twice a frame, and one by one ten objects take half a millisecond.
+    return [(i, k) for i, k in (alike > ALIKE).tril(-1).nonzero().tolist()]
 
 
 def members_of(pairs: Sequence[tuple[int, int]]) -> list[int]:
