@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segspn.craf import DefaultParams, build_craf
+from segspn.craf import DefaultParams, Sight, build_craf
 
 H, W = 40, 80
 
@@ -85,7 +85,7 @@ def test_nothing_is_handed_over_between_objects_that_differ():
         craf.add(2)
         craf.start((box(seen) + 2 * box(cover)).astype(np.int32), [2])
         scores = np.stack([box(seen, comes_out, value=0.9), box(away)])
-        labels = craf.step(scores, alike=alike).labels
+        labels = craf.step(scores, sight=Sight(alike=alike)).labels
         assert (labels[box(seen) > 0] == 1).all()
         assert (labels[box(comes_out) > 0] == 1).all() == kept, alike
 
@@ -96,7 +96,7 @@ def test_lost_object_comes_back_where_another_was_unless_that_looks_alike():
         craf = start(box((10, 20, 10, 10)), box(hidden_by), box((36, 0, 4, 4)))
         step(craf, box(), box(hidden_by), box((36, 0, 4, 4)))
         scores = np.stack([box(comes_out), box(away), box((36, 0, 4, 4))])
-        labels = craf.step(scores, alike=alike).labels
+        labels = craf.step(scores, sight=Sight(alike=alike)).labels
         assert (labels[box(comes_out) > 0] == 1).any() == back, alike
 
 
@@ -259,7 +259,7 @@ def motion(ground, *moved):
 def beside(craf, moved, *others):
     """Whether the island beside the body stays; the body always does."""
     scores = np.stack([box(TALL, BESIDE), *others])
-    labels = craf.step(scores, motion=moved).labels
+    labels = craf.step(scores, sight=Sight(motion=moved)).labels
     assert (labels[box(TALL) > 0] == 1).all()
     kept = labels[box(BESIDE) > 0] == 1
     assert kept.all() or not kept.any()
@@ -324,3 +324,51 @@ def test_an_annotation_tells_of_its_own_objects_alone():
         labels = step(craf, comes_out, new)
         assert (labels[box((10, 10, 10, 12)) > 0] == 1).all() and (labels[new > 0] == 2).all()
         assert (labels[12, 40] == 1) == kept
+
+
+FAR = (10, 60, 10, 10)  # from the body, much farther than an object goes in a frame
+
+
+def likeness(*boxes):
+    """Of cells of two pixels, of one object: 0.9 in the boxes, 0.7 elsewhere."""
+    return Sight(likeness=(0.7 + 0.2 * box(*boxes))[None, ::2, ::2])
+
+
+def test_after_a_cut_an_object_returns_from_anywhere_where_it_is_like_itself():
+    craf = start(box(BODY))
+    scores = box(BODY, FAR)[None]
+    craf.scatter()
+    for sight in (likeness(), likeness((30, 0, 5, 5))):  # place does not count any more
+        assert not craf.step(scores, sight=sight).labels.any()
+    saved = build_craf("default", (1,))
+    saved.restore(craf.state())
+    for filter in (craf, saved):
+        assert np.array_equal(filter.step(scores, sight=likeness(FAR)).labels, box(FAR) > 0)
+        # From then on it is where it is, and need not be like itself.
+        assert np.array_equal(filter.step(scores, sight=likeness()).labels, box(FAR) > 0)
+
+
+def test_after_a_cut_score_and_size_still_count_and_one_island_returns():
+    craf = start(box(BODY))
+    craf.scatter()
+    large, small = (5, 40, 20, 20), (30, 5, 2, 2)
+    assert not step(craf, box(large, value=0.7)).any() and not step(craf, box(small)).any()
+    # Where nothing tells of likeness these decide.
+    assert np.array_equal(step(craf, box(BODY, large)), box(large) > 0)
+
+
+def test_after_a_cut_no_object_is_given_what_lies_where_it_was():
+    own, other = (10, 10, 10, 10), (10, 30, 10, 10)
+    craf = start(box(own), box(other))
+    craf.scatter()
+    labels = step(craf, box(other), box((30, 60, 1, 1)))  # each may be anywhere
+    assert np.array_equal(labels, box(other) > 0)
+    assert np.array_equal(step(craf, box(other), box(own)), (box(other) + 2 * box(own)).astype(int))
+
+
+def test_maps_of_another_number_than_objects_are_refused():
+    craf = start(box(BODY))
+    with pytest.raises(ValueError, match="likeness must be"):
+        craf.step(box(BODY)[None], sight=Sight(likeness=np.zeros((2, H, W))))
+    with pytest.raises(ValueError, match="motion must be"):
+        craf.step(box(BODY)[None], sight=Sight(motion=np.zeros((H, W))))

@@ -110,6 +110,37 @@ def test_motion_is_that_of_the_frame_however_it_is_looked_at(view: View) -> None
     assert torch.allclose(middle, torch.tensor([6 / 4, -4 / 4]), atol=0.25)
 
 
+class Cutting(Told):
+    """Takes a dark frame for a cut; everything is like an object as far as it is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scattered = False
+
+    def follows(self, frame: Frame) -> bool:
+        return bool(frame.image.mean() > 10)
+
+    def scatter(self) -> None:
+        self.scattered = True
+
+    def likeness(self, frame: Frame) -> Tensor | None:
+        return grey(frame)[None, ::2, ::2].float() / 255
+
+
+def test_the_first_look_tells_of_a_cut_and_of_likeness_for_all() -> None:
+    stage = SeveralViews((View(mirrored=True), View()), Cutting)
+    frame = Frame(pixels(), CPU)
+    assert stage.follows(frame) and not stage.follows(Frame(np.zeros_like(pixels()), CPU))
+    stage.scatter()
+    assert all(look.scattered for _, look in stage.looks)  # type: ignore[attr-defined]
+    found = stage.likeness(frame)
+    assert found is not None and found.shape == (1, 24, 40)
+    shown = frame.crop(found, 4)[0] > 50 / 255
+    assert (shown != torch.from_numpy(labels() > 0)[1::4, 1::4]).float().mean() < 0.05
+    assert SeveralViews(VIEWS, Told).likeness(frame) is None
+    assert SeveralViews(VIEWS, Told).follows(frame)
+
+
 def test_looks_are_averaged_and_told_of_the_result() -> None:
     stage = SeveralViews(VIEWS, Told)
     samples = Samples(pixels(), labels(), (1, 2), AugmentConfig(copies=1), 0, CPU)

@@ -104,7 +104,7 @@ class FakeRefiner:
 
 
 class FakeVideoRefiner:
-    """The same, with a bias that every accepted frame changes; nothing moves."""
+    """The same, with a bias that every accepted frame changes; nothing moves, there is no cut."""
 
     def __init__(self, refiner: FakeRefiner, count: int) -> None:
         self.refiner, self.bias = refiner, torch.zeros(count)
@@ -115,6 +115,9 @@ class FakeVideoRefiner:
 
     def motion(self) -> np.ndarray:
         return np.zeros((2, 12, 16), np.float32)
+
+    def cut(self) -> bool:
+        return False
 
     def accept(self, frame: np.ndarray, labels: np.ndarray, ids: tuple[int, ...]) -> None:
         shares = np.array([(labels == i).mean() for i in ids], np.float32)

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from clips import SIZE, contents, make_frames, make_mask, mask_labels
@@ -113,6 +114,27 @@ def test_network_refines_masks_of_any_tool(segmenter, clip, tmp_path):
     assert score.shape == SIZE and len(np.unique(score)) > 20  # no longer 0 and 255
     refine(clip, maps, tmp_path / "both", **given)
     assert len(list((tmp_path / "both" / "clip").iterdir())) == 5
+
+
+def test_objects_may_be_anywhere_after_a_cut(segmenter, tmp_path):
+    (tmp_path / "film").mkdir()
+    (tmp_path / "maps").mkdir()
+    grounds = np.random.default_rng(0).integers(0, 160, (2, 96, 256, 3), dtype=np.uint8)
+    for number, (scene, left) in enumerate(((0, 10), (0, 12), (1, 200))):
+        frame = cv2.GaussianBlur(grounds[scene], (0, 0), 6 - 3 * scene)
+        frame[..., scene] //= 3
+        frame[30:66, left : left + 36] = (240, 230, 40)
+        labels = np.zeros((96, 256), np.int32)
+        labels[30:66, left : left + 36] = 1
+        Image.fromarray(frame).save(tmp_path / "film" / f"{number:05d}.png")
+        write_labels(tmp_path / "maps" / f"{number:05d}.png", labels)
+    for stages, kept in (["spn", "craf"], True), (["craf"], False):  # which sees no frames
+        out = tmp_path / "-".join(stages)
+        options = {"stages": stages, "segmenter": segmenter if "spn" in stages else None}
+        found = read_all(refine(tmp_path / "film", tmp_path / "maps", out, **options))
+        assert (found["00001"][30:66, 12:48] == 1).mean() > 0.95
+        shown = (found["00002"][30:66, 200:236] == 1).mean()
+        assert shown > 0.95 if kept else not shown
 
 
 def test_binary_masks_of_0_and_255_are_object_1(clip, tmp_path):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from session_clips import Clip, clip, clip_with_pillar, iou
 
-from segspn.craf import CrafResult, Pairs
+from segspn.craf import CrafResult, Sight
 from segspn.errors import InputError
 from segspn.pipeline import Result, Segmenter, Session
+from segspn.video import open_source
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "bigbuckbunny.mp4"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,17 +50,15 @@ def test_a_new_object_in_the_middle(segmenter: Segmenter, video: Clip) -> None:
 
 def heard_by_the_filter(
     session: Session, monkeypatch: pytest.MonkeyPatch
-) -> list[tuple[np.ndarray | None, Pairs | None]]:
-    """Motion and look-alikes that the filter is told from now on, of each frame."""
+) -> list[Sight]:
+    """What the filter is told from now on, of each frame."""
     assert session.craf is not None
     step = session.craf.step
-    heard: list[tuple[np.ndarray | None, Pairs | None]] = []
+    heard: list[Sight] = []
 
-    def listening(
-        scores: np.ndarray, motion: np.ndarray | None = None, alike: Pairs | None = None
-    ) -> CrafResult:
-        heard.append((motion, alike))
-        return step(scores, motion=motion, alike=alike)
+    def listening(scores: np.ndarray, sight: Sight) -> CrafResult:
+        heard.append(sight)
+        return step(scores, sight=sight)
 
     monkeypatch.setattr(session.craf, "step", listening)
     return heard
@@ -71,11 +73,16 @@ def test_the_filter_hears_how_the_picture_moved_and_what_looks_alike(
     session.step(video[0][0])  # the same picture once more
     session.step(np.roll(video[0][0], 8, 1))
     height, width = video[0][1].shape
-    (still, moved), pairs = zip(*heard, strict=True)
+    still, moved = (sight.motion for sight in heard)
     assert still is not None and moved is not None
     assert still.shape == moved.shape == (2, -(-height // 4), -(-width // 4))
     assert abs(still).max() < 0.1 and abs(np.median(moved[0]) + 8 / 4) < 0.2
-    assert pairs == ([], [])  # a red disc and a blue square
+    assert [sight.alike for sight in heard] == [[], []]  # a red disc and a blue square
+    like = heard[0].likeness
+    assert like is not None and like.shape == (2, *still.shape[1:])
+    for n, i in enumerate((3, 7)):
+        own = video[0][1][2::4, 2::4] == i
+        assert np.median(like[n][own]) > 0.95 > like[n][~own].mean() + 0.1
 
 
 def test_the_filter_hears_of_two_objects_of_a_kind(
@@ -90,7 +97,7 @@ def test_the_filter_hears_of_two_objects_of_a_kind(
     session.begin(frame, labels)
     heard = heard_by_the_filter(session, monkeypatch)
     session.step(frame)
-    assert [alike for _, alike in heard] == [[(3, 5)]]
+    assert [sight.alike for sight in heard] == [[(3, 5)]]
 
 
 def test_what_another_object_has_hidden_is_found_as_soon_as_it_comes_out(segmenter: Segmenter) -> None:
@@ -105,6 +112,30 @@ def test_what_another_object_has_hidden_is_found_as_soon_as_it_comes_out(segment
     # First a strip of it, where the other was a frame ago.
     for t in range(hidden[-1] + 3, len(frames)):
         assert iou(found[t - 1] == 3, frames[t][1] == 3) > 0.6, t
+
+
+def elsewhere(size: tuple[int, int]) -> list[np.ndarray]:
+    """Frames of the example clip, which the objects of `clip` are not in."""
+    film = open_source(EXAMPLE, end=4)
+    return [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in film.read()]
+
+
+def test_after_a_cut_nothing_is_an_object_until_one_is_seen_again(
+    segmenter: Segmenter, video: Clip, tmp_path: Path
+) -> None:
+    height, width = video[0][1].shape
+    session = segmenter.session()
+    session.begin(*video[0])
+    session.step(video[1][0])
+    for frame in elsewhere((height, width)):
+        assert not session.step(frame).labels.any()
+        session.save(tmp_path / "project")  # what was cut from where is kept
+        session = Session.load(tmp_path / "project", segmenter)
+    # Back to where it was, but from another side: the objects are nowhere near where they were.
+    frame, truth = (np.ascontiguousarray(maps[:, ::-1]) for maps in video[0])
+    found = session.step(frame).labels
+    for i in (3, 7):
+        assert iou(found == i, truth == i) > 0.75, i
 
 
 def test_what_a_correction_leads_to_is_what_both_annotations_at_once_would(

@@ -81,6 +81,23 @@ def test_motion_between_frames_is_known_once_there_are_two(refiner: SpnRefiner) 
         assert abs(x + 3 / 4) < 0.15 and abs(y) < 0.15
 
 
+def test_a_cut_is_known_and_only_a_cut(refiner: SpnRefiner) -> None:
+    frames, labels = clip(3)
+    turned = np.ascontiguousarray(frames[2][::-1, ::-1] // 2 + 128)
+    turned[:, :64] = (20, 160, 40)  # a scene of its own
+    video, told = VideoRefiner(refiner, 1), []
+    for frame in (*frames, turned, turned):
+        video.step(frame, scores(labels[0]))
+        resumed = VideoRefiner(refiner, 1)
+        resumed.restore(video.state())
+        resumed.step(frame, scores(labels[0]))
+        assert resumed.cut() == video.cut()
+        told.append(video.cut())
+        video.accept(frame, labels[0], (1,))
+    assert told == [False, False, False, True, False]
+    assert not VideoRefiner(published(), 1).cut()
+
+
 def test_memory_is_bounded(refiner: SpnRefiner) -> None:
     frames, labels = clip(8)
     video = VideoRefiner(refiner, 1)

@@ -5,7 +5,7 @@
 ``release`` (what the authors' published demo does) and ``paper`` (what the paper describes).
 """
 
-from segspn.craf.base import Craf, CrafResult, Pairs, State
+from segspn.craf.base import NOTHING, Craf, CrafResult, Pairs, Sight, State
 from segspn.craf.build import build_craf
 from segspn.craf.folder import filter_folder
 from segspn.craf.merge import merge
@@ -18,6 +18,7 @@ from segspn.craf.params import (
 )
 
 __all__ = [
+    "NOTHING",
     "PARAMETER_SETS",
     "Craf",
     "CrafParams",
@@ -26,6 +27,7 @@ __all__ = [
     "Pairs",
     "PaperParams",
     "ReleaseParams",
+    "Sight",
     "State",
     "build_craf",
     "filter_folder",

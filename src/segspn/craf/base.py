@@ -18,6 +18,26 @@ State = dict[str, Any]
 Pairs = Collection[tuple[int, int]]
 """Pairs of object ids, the smaller one first."""
 
+
+@dataclass(frozen=True)
+class Sight:
+    """What the stages before have seen of a frame, beside the scores; None: not known.
+
+    Attributes:
+        motion: float (2, h, w), what lies where moved how: x, y of where each cell of a grid over the
+            frame was in the frame before, in cells.
+        alike: the objects that look alike and so may be confused. None: any two may be.
+        likeness: float (N, h, w), cosines: how like what is remembered of each object the cells of a
+            grid over the frame are.
+    """
+
+    motion: np.ndarray | None = None
+    alike: Pairs | None = None
+    likeness: np.ndarray | None = None
+
+
+NOTHING = Sight()
+
 # Scores that come out of an interpolation or a softmax may miss 0..1 by rounding, not by more.
 _ROUNDING = 1e-3
 
@@ -118,17 +138,14 @@ class Craf(ABC):
         self,
         scores: np.ndarray,
         foreground: np.ndarray | None = None,
-        motion: np.ndarray | None = None,
-        alike: Pairs | None = None,
+        sight: Sight = NOTHING,
     ) -> CrafResult:
         """Filter the next frame.
 
         Args:
             scores: (N, H, W), float in 0..1, or uint8 in 0..255 as read from files; not changed.
             foreground: bool (H, W); labels are 0 outside. None for everything.
-            motion: float (2, h, w), what lies where moved how: x, y of where each cell of a grid over
-                the frame was in the frame before, in cells. None: not known.
-            alike: the objects that look alike and so may be confused. None: any two may be.
+            sight: what else is known of the frame.
 
         Returns:
             The filtered scores and the labels of this frame.
@@ -136,7 +153,7 @@ class Craf(ABC):
         Raises:
             InputError: sizes that do not fit the annotated frame, or scores outside 0..1.
             RuntimeError: no frame has been annotated.
-            ValueError: motion of another shape.
+            ValueError: a motion or likeness of another shape.
         """
         if self._previous is None:
             raise RuntimeError("annotate a frame with start(labels) before step(scores)")
@@ -148,8 +165,10 @@ class Craf(ABC):
         if foreground is not None:
             self._check_size(foreground.shape, "the foreground mask")
             foreground = foreground.astype(bool, copy=False)
-        if motion is not None and (motion.ndim != 3 or len(motion) != 2):
-            raise ValueError(f"motion must be (2, h, w), not {motion.shape}")
+        expected = {"motion": (sight.motion, 2), "likeness": (sight.likeness, len(scores))}
+        for name, (maps, count) in expected.items():
+            if maps is not None and (maps.ndim != 3 or len(maps) != count):
+                raise ValueError(f"{name} must be ({count}, h, w), not {maps.shape}")
         if scores.dtype != np.uint8:
             low, high = float(scores.min()), float(scores.max())
             # Written so that NaN, which compares false with everything, is caught as well.
@@ -157,9 +176,12 @@ class Craf(ABC):
                 raise InputError(
                     f"scores lie in {low:g}..{high:g}: give floats in 0..1 or uint8 in 0..255"
                 )
-        result = self._filter(scores, self._previous, foreground, motion, alike)
+        result = self._filter(scores, self._previous, foreground, sight)
         self._previous = array_apart(result.labels)  # the caller may draw into the result
         return result
+
+    def scatter(self) -> None:  # noqa: B027 - nothing to do for most
+        """The next frame shows another scene than the last: no object is where it was."""
 
     def state(self) -> State:
         """Everything a resumed filter needs, as numpy arrays and plain numbers (copies)."""
@@ -186,8 +208,7 @@ class Craf(ABC):
         scores: np.ndarray,
         previous: np.ndarray,
         foreground: np.ndarray | None,
-        motion: np.ndarray | None,
-        alike: Pairs | None,
+        sight: Sight,
     ) -> CrafResult:
         """Filter checked ``scores``; ``previous`` is the int32 label map of the frame before."""
 

@@ -68,10 +68,7 @@ def left_behind(
     of a grid over the frame: x, y of where each cell was in the frame before.
     """
     behind = np.zeros(len(islands), bool)
-    size = motion.shape[1:]
-    rows, columns = (
-        (np.arange(n) * full + full // 2) // n for n, full in zip(size, labels.shape, strict=True)
-    )
+    rows, columns = islands.grid(motion.shape[1:])
     free = (labels[np.ix_(rows, columns)] == 0).view(np.uint8)
     ground = motion[:, cv2.erode(free, _NEARBY).view(bool)]
     cells = islands.at(rows, columns)

@@ -35,6 +35,10 @@ touches another one, which may hide the rest of it. For each island of object i:
    Not while part of the body is hidden: its farthest pixel is then nearer than ``whole`` of the radius,
    and what is seen between two bars seems to move as these do. Nor where it touches another object.
 
+9. Cut: when the next frame shows another scene (``scatter``), no object is where it was. Until it is
+   seen again rules 1-6 do not hold, and an object returns from anywhere, as by rule 6, but only with
+   an island whose median likeness to what is remembered of it is at least ``likeness``.
+
 Scores of kept islands, and scores below the threshold, stay as they are. An object that has never
 been annotated has no memory and gets no pixels.
 """
@@ -46,7 +50,7 @@ from collections.abc import Collection, Sequence
 import cv2
 import numpy as np
 
-from segspn.craf.base import Craf, CrafResult, Pairs, State, as_unit
+from segspn.craf.base import Craf, CrafResult, Pairs, Sight, State, as_unit
 from segspn.craf.body import find_body, from_centre, left_behind, may_be_hidden, touching
 from segspn.craf.merge import merge
 from segspn.craf.params import DefaultParams
@@ -59,12 +63,13 @@ _Given = tuple[int, np.ndarray, np.ndarray]  # object, where it gets scores, and
 
 
 class DefaultCraf(Craf):
-    """Rules 1-8 of this module. State beside the previous labels, with one row per object:
+    """Rules 1-9 of this module. State beside the previous labels, with one row per object:
 
     ``seen`` bool (N, H, W), the last mask, and ``body``, of it the body; ``area`` float64 (N,), the
     reference area in pixels, 0 for never seen; ``radius`` float64 (N,), of the annotated mask, from
     the body's centre to the farthest pixel, in units of the area's root; ``missed`` int64 (N,),
-    frames since the object was last seen, 0 for just now.
+    frames since the object was last seen, 0 for just now; ``scattered`` bool (N,), whether there was a
+    cut since.
     """
 
     def __init__(self, params: DefaultParams, ids: Sequence[int]) -> None:
@@ -72,23 +77,29 @@ class DefaultCraf(Craf):
         self._seen: np.ndarray | None = None
         self._body = np.zeros((0, 0, 0), bool)
         self._area, self._radius = np.zeros(0), np.zeros(0)
-        self._missed = np.zeros(0, np.int64)
+        self._missed, self._scattered = np.zeros(0, np.int64), np.zeros(0, bool)
         super().__init__(ids)
 
     def state(self) -> State:
-        numbers = {"area": self._area, "radius": self._radius, "missed": self._missed}
-        state = super().state() | {name: values.copy() for name, values in numbers.items()}
+        state = super().state() | {
+            "area": self._area.copy(),
+            "radius": self._radius.copy(),
+            "missed": self._missed.copy(),
+            "scattered": self._scattered.copy(),
+        }
         if self._seen is not None:
             state |= {"seen": array_apart(self._seen), "body": array_apart(self._body)}
         return state
 
     def restore(self, state: State) -> None:
-        if not {"area", "radius", "missed"} <= state.keys() or ("seen" in state) != ("body" in state):
+        rows = {"area", "radius", "missed", "scattered"}
+        if not rows <= state.keys() or ("seen" in state) != ("body" in state):
             raise InputError("the saved filter is of another parameter set: resume with its preset")
         super().restore(state)
         self._area = np.array(state["area"], np.float64)
         self._radius = np.array(state["radius"], np.float64)
         self._missed = np.array(state["missed"], np.int64)
+        self._scattered = np.array(state["scattered"], bool)
         self._seen = np.array(state["seen"], bool) if "seen" in state else None
         self._body = np.array(state.get("body", np.zeros((0, 0, 0))), bool)
 
@@ -101,7 +112,7 @@ class DefaultCraf(Craf):
             return out
 
         self._area, self._radius = spread(self._area), spread(self._radius)
-        self._missed = spread(self._missed)
+        self._missed, self._scattered = spread(self._missed), spread(self._scattered)
         if self._seen is not None:
             self._seen, self._body = spread(self._seen), spread(self._body)
 
@@ -109,6 +120,7 @@ class DefaultCraf(Craf):
         self._area = np.delete(self._area, position)
         self._radius = np.delete(self._radius, position)
         self._missed = np.delete(self._missed, position)
+        self._scattered = np.delete(self._scattered, position)
         if self._seen is not None:
             self._seen = np.delete(self._seen, position, 0)
             self._body = np.delete(self._body, position, 0)
@@ -142,7 +154,7 @@ class DefaultCraf(Craf):
                 rate = 1.0 if told[n] else self._area_rate(n, mask, area, labels)
                 self._seen[n] = mask
                 self._area[n] += rate * (area - self._area[n])
-                self._missed[n] = 0
+                self._missed[n], self._scattered[n] = 0, False
             elif self._area[n]:
                 self._missed[n] += 1
 
@@ -152,20 +164,22 @@ class DefaultCraf(Craf):
         shrinks = area < self._area[n]
         return p.hidden_rate if shrinks and may_be_hidden(mask, labels) else p.area_rate
 
+    def scatter(self) -> None:
+        self._scattered[:] = True
+
     def _filter(
         self,
         scores: np.ndarray,
         previous: np.ndarray,
         foreground: np.ndarray | None,
-        motion: np.ndarray | None,
-        alike: Pairs | None,
+        sight: Sight,
     ) -> CrafResult:
         filtered = scores if scores.dtype == np.float32 else as_unit(scores)
         # Dropping an island may hand its place to the runner-up, whose island there is judged in
         # turn. Each round takes one object out of every place that is still open, so N suffice.
         labels = merge(filtered, self.ids, self.params.threshold, foreground)
         for _ in self.ids:
-            dropped, given = self._judge(filtered, labels, motion, alike)
+            dropped, given = self._judge(filtered, labels, sight)
             if not dropped:
                 break
             if filtered is scores:  # which are the caller's; mostly they stay as they are
@@ -178,11 +192,7 @@ class DefaultCraf(Craf):
         return CrafResult(filtered, labels)
 
     def _judge(
-        self,
-        filtered: np.ndarray,
-        labels: np.ndarray,
-        motion: np.ndarray | None,
-        alike: Pairs | None,
+        self, filtered: np.ndarray, labels: np.ndarray, sight: Sight
     ) -> tuple[list[_Dropped], list[_Given]]:
         """What the rules say of every object's islands."""
         dropped: list[_Dropped] = []
@@ -191,8 +201,8 @@ class DefaultCraf(Craf):
             islands = Regions(labels == object_id)
             if not len(islands):
                 continue
-            owner = self._owners(n, islands, filtered[n], alike)
-            self._attend(n, islands, owner, labels, motion)
+            owner = self._owners(n, islands, filtered[n], sight)
+            self._attend(n, islands, owner, labels, sight.motion)
             if (owner == n).all():
                 continue
             for other in set(owner.tolist()) - {-1, n}:
@@ -216,15 +226,16 @@ class DefaultCraf(Craf):
             for score in filtered
         )
 
-    def _owners(
-        self, n: int, islands: Regions, score: np.ndarray, alike: Pairs | None
-    ) -> np.ndarray:
+    def _owners(self, n: int, islands: Regions, score: np.ndarray, sight: Sight) -> np.ndarray:
         """Whose each island of object n is: int (M,), an object's index, or -1 for nobody's."""
         assert self._seen is not None
         p, area, missed = self.params, self._area[n], int(self._missed[n])
         owner = np.full(len(islands), -1)
         if not area:
             return owner
+        if self._scattered[n]:
+            fit = self._fit(n, islands, score) & (_likeness(n, islands, sight) >= p.likeness)
+            return _largest(n, islands, fit)
         own = self._seen[n]
         smaller = np.minimum(islands.areas, np.count_nonzero(own))
         shared = islands.count(own)
@@ -232,15 +243,12 @@ class DefaultCraf(Craf):
         if not missed and supported.all():
             owner[:] = n
             return owner
-        covering = self._covering(n, islands, alike)
+        covering = self._covering(n, islands, sight.alike)
         covering[supported] = -1
         gaps = _gaps(islands, own, shared > 0) / np.sqrt(area)
         if missed or not supported.any():
-            fit = (islands.mean(score) >= p.redetect_score) & (covering < 0)
-            fit &= (islands.areas >= p.redetect_share * area) & (gaps <= p.wander * (1 + missed))
-            if fit.any():
-                owner[np.argmax(np.where(fit, islands.areas, 0))] = n
-            return owner
+            near = (covering < 0) & (gaps <= p.wander * (1 + missed))
+            return _largest(n, islands, self._fit(n, islands, score) & near)
         owner[supported] = n
         total = islands.areas[supported].sum()
         if total >= p.complete * area:
@@ -256,6 +264,12 @@ class DefaultCraf(Craf):
                 owner[m] = n
                 total += islands.areas[m]
         return owner
+
+    def _fit(self, n: int, islands: Regions, score: np.ndarray) -> np.ndarray:
+        """With which islands object n may return, wherever they are: bool (M,)."""
+        p = self.params
+        sure: np.ndarray = islands.mean(score) >= p.redetect_score
+        return sure & (islands.areas >= p.redetect_share * self._area[n])
 
     def _attend(
         self,
@@ -303,7 +317,7 @@ class DefaultCraf(Craf):
         covering = np.full(len(islands), -1)
         for other, mask in enumerate(self._seen):
             # What hides a missed object may well lie where that was last seen.
-            if other == n or self._missed[other]:
+            if other == n or self._missed[other] or self._scattered[other]:
                 continue
             pair = (self.ids[min(n, other)], self.ids[max(n, other)])
             if alike is not None and pair not in alike:
@@ -312,6 +326,26 @@ class DefaultCraf(Craf):
             covering[shared > most] = other
             most = np.maximum(most, shared)
         return covering
+
+
+def _largest(n: int, islands: Regions, fit: np.ndarray) -> np.ndarray:
+    """Object n has the largest island of those that ``fit``, bool (M,), if any: owners int (M,)."""
+    owner = np.full(len(islands), -1)
+    if fit.any():
+        owner[np.argmax(np.where(fit, islands.areas, 0))] = n
+    return owner
+
+
+def _likeness(n: int, islands: Regions, sight: Sight) -> np.ndarray:
+    """The median likeness of each island to object n: float (M,); 1 where it is not known."""
+    found = np.ones(len(islands))
+    if sight.likeness is not None:
+        cells = islands.at(*islands.grid(sight.likeness.shape[1:]))
+        for m in range(len(islands)):
+            values = sight.likeness[n][cells == m + 1]
+            if len(values):
+                found[m] = np.median(values)
+    return found
 
 
 def _gaps(islands: Regions, mask: np.ndarray, touching: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segspn.craf.base import Craf, CrafResult, Pairs, as_unit
+from segspn.craf.base import Craf, CrafResult, Sight, as_unit
 from segspn.craf.merge import merge
 from segspn.craf.params import PaperParams
 from segspn.craf.regions import Regions
@@ -41,8 +41,7 @@ class PaperCraf(Craf):
         scores: np.ndarray,
         previous: np.ndarray,
         foreground: np.ndarray | None,
-        motion: np.ndarray | None,
-        alike: Pairs | None,
+        sight: Sight,
     ) -> CrafResult:
         unit = as_unit(scores)
         masks = [previous == i for i in self.ids]

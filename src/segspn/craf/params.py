@@ -75,6 +75,8 @@ class DefaultParams:
     """Return rule: least area of that region."""
     wander: float = 2.0
     """Return rule: farthest gap to the last mask, for each frame since the object was seen."""
+    likeness: float = 0.84
+    """Cut rule: least median likeness (cosine) of the region with which an object returns."""
     area_rate: float = 0.2
     """How fast the reference area follows the area of the accepted mask, per frame. 0..1."""
     hidden_rate: float = 0.05

@@ -49,6 +49,13 @@ class Regions:
         whole[self.window] = self.labels
         return whole[np.ix_(rows, columns)]
 
+    def grid(self, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The middle row (h,) and column (w,) of each cell of a grid of ``size`` (h, w) over the map."""
+        rows, columns = (
+            (np.arange(n) * full + full // 2) // n for n, full in zip(size, self._size, strict=True)
+        )
+        return rows, columns
+
     def count(self, mask: np.ndarray) -> np.ndarray:
         """Pixels of each region inside ``mask``, bool (H, W): int64 (M,)."""
         return np.bincount(self.labels[mask[self.window]], minlength=len(self) + 1)[1:]

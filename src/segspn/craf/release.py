@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segspn.craf.base import Craf, CrafResult, Pairs, as_bytes, as_unit
+from segspn.craf.base import Craf, CrafResult, Sight, as_bytes, as_unit
 from segspn.craf.merge import merge
 from segspn.craf.params import ReleaseParams
 from segspn.craf.regions import Regions
@@ -38,8 +38,7 @@ class ReleaseCraf(Craf):
         scores: np.ndarray,
         previous: np.ndarray,
         foreground: np.ndarray | None,
-        motion: np.ndarray | None,
-        alike: Pairs | None,
+        sight: Sight,
     ) -> CrafResult:
         raw = as_bytes(scores)
         masks = [previous == i for i in self.ids]

@@ -18,6 +18,7 @@ from segspn.foreground.augment import Samples
 from segspn.foreground.model import annotated_keys, embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.heap import apart
+from segspn.instance.cut import layout, same_scene
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
 from segspn.instance.extents import Extents
 from segspn.instance.learner import (
@@ -79,6 +80,7 @@ class HeadInstances(InstanceStage):
         self._sure: Tensor | None = None
         self._scores: Tensor | None = None
         self._votes: Tensor | None = None
+        self._match: Tensor | None = None
         self._motion: Tensor | None = None
 
     def fit(self, samples: Samples, seed: int, on_step: OnObjectStep | None = None) -> None:
@@ -92,6 +94,7 @@ class HeadInstances(InstanceStage):
         self.last, self._sure = shares[len(samples.shots) - 1], None
         self._extents = Extents.of(self.last)
         self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
+        self._layout = layout(keys[-1])
         newest = samples.shots[-1].known
         make = partial(known_moments, describe(embeddings), shares, samples.known())
         found = hard_moments(make, self.config.learner.ridge)
@@ -129,6 +132,13 @@ class HeadInstances(InstanceStage):
             self.memory.fill(n, partial(votes.read, region=everywhere), afresh=i in shots[-1].known)
         self.memory.annotate(keys, shares, [shot.index for shot in shots])
 
+    def follows(self, frame: Frame) -> bool:
+        return same_scene(self._layout, layout(matching_keys(frame, self.backbone, self.parent)))
+
+    def scatter(self) -> None:
+        self.last = torch.zeros_like(self.last)
+        self._extents = Extents.of(self.last)
+
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
         embedding = embed(frame, self.backbone, self.parent)
@@ -138,7 +148,7 @@ class HeadInstances(InstanceStage):
         places = search_places(last[0], self.config.reach)
         keys = matching_keys(frame, self.backbone, self.parent)
         votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
-        self._votes = votes.shares[:, 0]
+        self._votes, self._match = votes.shares[:, 0], votes.match[:, 0]
         if not self.config.tune:
             return compete(torch.logit(self._votes[2], 1e-4)).sigmoid()
         pairs = pairs_alike(self._alike)
@@ -186,17 +196,24 @@ class HeadInstances(InstanceStage):
     def motion(self, frame: Frame) -> Tensor | None:
         return self._motion
 
+    def likeness(self, frame: Frame) -> Tensor | None:
+        if self._match is None:
+            return None
+        best = torch.maximum(self._match[0], self._match[2])  # among annotated and recent frames
+        return F.interpolate(best[None], scale_factor=SUB)[0]
+
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         keys = matching_keys(frame, self.backbone, self.parent)
         seen = shares.amax((1, 2)) > 0
-        self.memory.add(keys, self._told(shares, seen), index, annotated=False)
+        if bool(seen.any()):  # else it tells of nothing, and what does is kept
+            self.memory.add(keys, self._told(shares, seen), index, annotated=False)
         if self._sure is not None:
             inputs = self._inputs(frame)
             found = moments_of_frame(inputs, shares[None], self._sure, self._scores)
             self.learner.update(found, seen)
-        self.last, self._grey = apart(shares), apart(grey(frame))
+        self.last, self._grey, self._layout = apart(shares), apart(grey(frame)), layout(keys)
         self._extents.accept(shares)
-        self._sure = self._scores = self._votes = self._motion = None
+        self._sure = self._scores = self._votes = self._match = self._motion = None
 
     def _told(self, shares: Tensor, seen: Tensor) -> Tensor:
         """What a frame's ``shares`` are remembered to tell of each object.
@@ -222,6 +239,7 @@ class HeadInstances(InstanceStage):
         return out | {
             "memory.last": self.last,
             "memory.grey": self._grey,
+            "memory.layout": self._layout,
             "memory.alike": self._alike,
         }
 
@@ -229,6 +247,7 @@ class HeadInstances(InstanceStage):
         self.learner.restore({k[8:]: v for k, v in state.items() if k.startswith("learner.")})
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
         self.last, self._grey = state["memory.last"], state["memory.grey"]
+        self._layout = state["memory.layout"]
         self._alike = state["memory.alike"]
         extents = {k[15:]: v for k, v in state.items() if k.startswith("memory.extents.")}
         self._extents = Extents.restored(extents)

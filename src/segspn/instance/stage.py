@@ -33,6 +33,13 @@ class InstanceStage(ABC):
     def arrange(self, order: Sequence[int | None]) -> None:
         """The objects from now on, each by its position so far; None: a new one, to be fitted."""
 
+    def follows(self, frame: Frame) -> bool:
+        """Whether the next ``frame`` goes on with the scene of the last one; else `scatter` is due."""
+        return True
+
+    def scatter(self) -> None:  # noqa: B027 - nothing to do for most
+        """The next frame shows another scene: no object is where it was."""
+
     @abstractmethod
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, h, w)`` in 0..1 over the padded frame, at the foreground's stride."""
@@ -49,6 +56,11 @@ class InstanceStage(ABC):
 
     def alike(self) -> list[tuple[int, int]] | None:
         """The pairs of objects, by position, that look alike, for the filter; None: not known."""
+        return None
+
+    def likeness(self, frame: Frame) -> Tensor | None:
+        """How like what is remembered of each object the cells of the ``frame`` last predicted are, for
+        the filter: cosines ``(N, Hp / 4, Wp / 4)``; None: not known."""
         return None
 
     @abstractmethod

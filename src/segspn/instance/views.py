@@ -111,6 +111,14 @@ class SeveralViews(InstanceStage):
         for _, stage in self.looks:
             stage.arrange(order)
 
+    def follows(self, frame: Frame) -> bool:
+        view, stage = self.looks[0]
+        return stage.follows(view.frame(frame))
+
+    def scatter(self) -> None:
+        for _, stage in self.looks:
+            stage.scatter()
+
     def predict(self, frame: Frame) -> Tensor:
         odds = [
             torch.logit(view.back(stage.predict(view.frame(frame)), frame.size), 1e-4)
@@ -130,6 +138,11 @@ class SeveralViews(InstanceStage):
 
     def alike(self) -> list[tuple[int, int]] | None:
         return self.looks[0][1].alike()
+
+    def likeness(self, frame: Frame) -> Tensor | None:
+        view, stage = self.looks[0]
+        found = stage.likeness(view.frame(frame))
+        return None if found is None else view.back(found, frame.size)
 
     def accept(self, frame: Frame, shares: Tensor, index: int) -> None:
         for view, stage in self.looks:

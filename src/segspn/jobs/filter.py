@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segspn.craf import Craf, build_craf, merge
+from segspn.craf import NOTHING, Craf, Sight, build_craf, merge
 from segspn.errors import InputError
 
 _FILE = "filter.npz"
@@ -37,19 +37,19 @@ class LateFilter:
         scores: np.ndarray,
         threshold: float,
         allowed: np.ndarray | None,
-        motion: np.ndarray | None = None,
+        sight: Sight = NOTHING,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Filtered scores (N, H, W) and labels of a frame; see `Craf.step`. An object enters where its
         merged scores of at least ``threshold`` show it for the first time."""
         entered = () if self._craf is None else self._craf.ids
         if self._craf is not None and entered == self._ids:
-            result = self._craf.step(scores, allowed, motion)
+            result = self._craf.step(scores, allowed, sight)
             return result.scores, result.labels
         merged = merge(scores, self._ids, threshold, allowed)
         labels = np.zeros_like(merged)
         if self._craf is not None:
             rows = [self._ids.index(i) for i in entered]
-            result = self._craf.step(scores[rows], allowed, motion)
+            result = self._craf.step(scores[rows], allowed, sight)
             scores = scores.copy()
             scores[rows] = result.scores
             labels = result.labels
@@ -64,6 +64,11 @@ class LateFilter:
             labels[is_new] = merged[is_new]
             self._craf.start(labels, new)
         return scores, labels
+
+    def scatter(self) -> None:
+        """The next frame shows another scene: all objects enter anew. (Where they are then the masks
+        tell; what the filter knew of them holds no more.)"""
+        self._craf = None
 
     def save(self, folder: Path) -> None:
         """Write the state into ``folder``."""

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from segspn.craf import merge
+from segspn.craf import NOTHING, Sight, merge
 from segspn.errors import InputError
 from segspn.heap import empty
 from segspn.jobs.checkpoint import mask_identity
@@ -280,8 +280,10 @@ class _Refinement:
         if self._filter is None:
             scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
         else:
-            motion = None if self._refiner is None else self._refiner.motion()
-            scores, labels = self._filter.step(refined, _THRESHOLD, allowed, motion)
+            sight = NOTHING if self._refiner is None else Sight(self._refiner.motion())
+            if self._refiner is not None and self._refiner.cut():
+                self._filter.scatter()
+            scores, labels = self._filter.step(refined, _THRESHOLD, allowed, sight)
             timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
         if self._refiner is not None:
             self._refiner.accept(frame, labels, work.ids)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone import Frame, label_shares
-from segspn.craf import Craf, build_craf, merge
+from segspn.craf import Craf, Sight, build_craf, merge
 from segspn.foreground import ForegroundStage, Samples, Shot
 from segspn.heap import empty
 from segspn.instance import InstanceStage, View
@@ -147,6 +147,10 @@ class StagesInOrder:
         with timed(timings, "foreground"):
             foreground = self.foreground.predict(frame)
         with timed(timings, "instance"):
+            if not self.instance.follows(frame):
+                self.instance.scatter()
+                if self.craf is not None:
+                    self.craf.scatter()
             coarse = self.instance.predict(frame)
             coarse = self.foreground.keep_inside(coarse, foreground)
         with timed(timings, "spn"):
@@ -157,8 +161,7 @@ class StagesInOrder:
                 scores = _upsampler(frame, size)(coarse)
         with timed(timings, "craf"):
             if self.craf is not None:
-                motion, alike = self._motion(frame), self._alike()
-                filtered = self.craf.step(scores, motion=motion, alike=alike)
+                filtered = self.craf.step(scores, sight=self._sight(frame))
                 final, labels = filtered.scores, filtered.labels
             else:
                 final, labels = scores, merge(scores, self._ids, self.preset.threshold)
@@ -168,13 +171,15 @@ class StagesInOrder:
         stages = Stages(scores, _upsampler(frame, size), foreground, coarse)
         return Result(labels, final, self._ids, stages, timings)
 
-    def _motion(self, frame: Frame) -> np.ndarray | None:
-        motion = self.instance.motion(frame)
-        return None if motion is None else frame.crop(motion, 4).cpu().numpy()
-
-    def _alike(self) -> list[tuple[int, int]] | None:
+    def _sight(self, frame: Frame) -> Sight:
+        """What the instance stage has seen of ``frame``, for the filter."""
+        motion, likeness = (
+            None if maps is None else frame.crop(maps, 4).cpu().numpy()
+            for maps in (self.instance.motion(frame), self.instance.likeness(frame))
+        )
         pairs = self.instance.alike()
-        return None if pairs is None else [(self._ids[min(p)], self._ids[max(p)]) for p in pairs]
+        named = None if pairs is None else [(self._ids[min(p)], self._ids[max(p)]) for p in pairs]
+        return Sight(motion, named, likeness)
 
     def _shrink(self, pixels: np.ndarray) -> np.ndarray:
         """A frame ``(H, W, 3)``, or its labels ``(H, W)``, at the size that the preset works at."""

@@ -11,6 +11,7 @@ from segspn.backbone import Frame, covered, label_shares, pad, search_places
 from segspn.foreground import matching_keys
 from segspn.heap import apart, keep_free_memory, tidy
 from segspn.instance import Memory, MemoryConfig
+from segspn.instance.cut import layout, same_scene
 from segspn.instance.motion import flow, grey
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
@@ -36,7 +37,14 @@ class VideoRefiner:
         self._known = torch.zeros(count, dtype=torch.bool, device=self.device)
         self._last: Tensor | None = None
         self._grey: Tensor | None = None
+        self._layout: Tensor | None = None
         self._frame: Frame | None = None
+
+    def cut(self) -> bool:
+        """Whether the frame last stepped, not yet accepted, shows another scene than the one before."""
+        if self._layout is None or self._frame is None:
+            return False
+        return not same_scene(self._layout, layout(self._keys(self._frame)))
 
     def motion(self) -> np.ndarray | None:
         """How the frame last stepped, not yet accepted, has moved since the one before: float32
@@ -85,7 +93,9 @@ class VideoRefiner:
         # A frame that shows an object for the first time is remembered for good.
         first = bool((there & ~self._known).any())
         self._known |= there
-        self._memory.add(self._keys(frame), shares, self._index, annotated=first)
+        keys = self._keys(frame)
+        self._layout = layout(keys)
+        self._memory.add(keys, shares, self._index, annotated=first)
         self._last = shares
         self._index += 1
 
@@ -94,8 +104,8 @@ class VideoRefiner:
         state = {"index": torch.tensor(self._index), "known": self._known}
         if self._grey is not None:
             state["grey"] = self._grey
-        if self._last is not None and self._memory is not None:
-            state |= {"last": self._last}
+        if self._last is not None and self._layout is not None and self._memory is not None:
+            state |= {"last": self._last, "layout": self._layout}
             state |= {f"memory.{k}": v for k, v in self._memory.state().items()}
         return state
 
@@ -103,6 +113,7 @@ class VideoRefiner:
         """Counterpart of :meth:`state`, for the same number of objects."""
         self._index, self._known = int(state["index"]), state["known"].to(self.device)
         self._last, self._grey, self._frame = state.get("last"), state.get("grey"), None
+        self._layout = state.get("layout")
         if self._memory is not None:
             self._memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
 
