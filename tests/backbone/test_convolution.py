@@ -123,6 +123,20 @@ def test_where_operations_lack_torch_does_it(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @torch.no_grad()
+def test_on_a_processor_without_bfloat16_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, x = made(kernel_size=3, padding=1), torch.randn(1, 8, 9, 9)
+    expected = conv(x, RELU6)
+    monkeypatch.setattr(convolution, "_types", (torch.float32,))
+    assert torch.equal(conv(x, RELU6), expected)
+    monkeypatch.setattr(conv, "_in_one_pass", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(x, RELU6)
+    for lower in (found, conv.bfloat16()(x.bfloat16(), RELU6)):
+        assert lower.dtype == torch.bfloat16
+        assert torch.allclose(lower.float(), expected, atol=0.05)
+
+
+@torch.no_grad()
 def test_digits_do_not_depend_on_what_came_first() -> None:
     """A resumed run meets its windows in another order, and must go on with the same numbers."""
     for form in FORMS:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segspn.backbone.precision import lowered
+from segspn.backbone.precision import lowered_type
 
 # Not of torch's public interface: its compiler emits them. With how many arguments they are known here;
 # where they lack, or have changed, torch does the work.
@@ -46,8 +46,8 @@ class Conv2d(nn.Conv2d):
         self, around: tuple[int, ...], x: Tensor, activation: str = NOTHING, add: Tensor | None = None
     ) -> Tensor:
         """The same with so many rows and columns of zeros on each side."""
-        if not torch.is_grad_enabled() and _can_in_one_pass(x):
-            x = lowered(x)
+        if not torch.is_grad_enabled() and _can_in_one_pass(x, lowered_type(x)):
+            x = x.to(lowered_type(x))
             # OneDNN knows no ReLU6 of a sum; and the sum of two precisions has the higher one.
             if add is None or (add.dtype == x.dtype and activation != RELU6):
                 return self._in_one_pass(around, x, activation, add)
@@ -120,9 +120,19 @@ def _have_operations() -> bool:
 _available = _have_operations()
 
 
-def _can_in_one_pass(x: Tensor) -> bool:
+def _has_bfloat16() -> bool:
+    """Whether oneDNN knows bfloat16 on this processor: those without AVX-512 mostly lack it."""
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return asked is not None and bool(asked())
+
+
+_types = (torch.float32, torch.bfloat16) if _has_bfloat16() else (torch.float32,)
+
+
+def _can_in_one_pass(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether oneDNN can for ``x`` in ``dtype``."""
     if not _available or x.device.type != "cpu" or not x.numel():
         return False
     if not torch.backends.mkldnn.enabled or torch.compiler.is_compiling():
         return False
-    return x.dtype in (torch.float32, torch.bfloat16)
+    return dtype in _types

@@ -12,9 +12,10 @@ Lower = Callable[[], AbstractContextManager[object]]
 """Makes a context in which nets run: an autocast, or nothing."""
 
 
-def lowered(x: Tensor) -> Tensor:
-    """As autocast, where it is on, gives a CPU tensor to a convolution."""
-    return x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
+def lowered_type(x: Tensor) -> torch.dtype:
+    """In which type autocast, where it is on, gives a CPU tensor to a convolution."""
+    single = x.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
+    return torch.get_autocast_dtype("cpu") if single else x.dtype
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
