@@ -7,11 +7,14 @@ bear the motion of many frames, and there is no more to compute.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _BLOCK = 8  # cells of stride 8
-_SAME = 0.6  # mean cosine of blocks in one place, from which on it is one scene (docs/accuracy.md)
+_DROP = 0.15  # below what is usual between two frames it is a cut (docs/accuracy.md),
+_LEAST, _ENOUGH = 0.6, 0.75  # and always below the first of these, never from the second on
+_RATE = 0.2  # at which what is usual follows
 
 
 def layout(keys: Tensor) -> Tensor:
@@ -21,6 +24,35 @@ def layout(keys: Tensor) -> Tensor:
     return F.normalize(means, dim=0)
 
 
-def same_scene(before: Tensor, now: Tensor) -> bool:
-    """Whether two frames, each as `layout` tells it, show one scene."""
-    return float((before * now).sum(0).mean()) >= _SAME
+class Scene:
+    """The scene of the frame last accepted: its `layout`, and how alike frames are here that follow
+    each other, the mean cosine of blocks in one place; None before there were two."""
+
+    def __init__(self, layout: Tensor, usual: float | None = None) -> None:
+        self._layout, self._usual = layout, usual
+
+    def goes_on(self, now: Tensor) -> bool:
+        """Whether a frame of the layout ``now`` shows it too, however things move; else there was a
+        cut."""
+        least = _LEAST if self._usual is None else min(max(self._usual - _DROP, _LEAST), _ENOUGH)
+        return self._alike(now) >= least
+
+    def followed_by(self, now: Tensor) -> Scene:
+        """The scene of the next frame, of the layout ``now``; after a cut frames may move as before."""
+        alike, usual = self._alike(now), self._usual
+        if self.goes_on(now):
+            usual = alike if usual is None else usual + _RATE * (alike - usual)
+        return Scene(now, usual)
+
+    def _alike(self, now: Tensor) -> float:
+        return float((self._layout * now).sum(0).mean())
+
+    def state(self) -> dict[str, Tensor]:
+        """As named tensors."""
+        usual = {} if self._usual is None else {"usual": torch.tensor(self._usual, dtype=torch.float64)}
+        return {"layout": self._layout} | usual
+
+    @classmethod
+    def restored(cls, state: dict[str, Tensor]) -> Scene:
+        """Counterpart of ``state``."""
+        return cls(state["layout"], float(state["usual"]) if "usual" in state else None)

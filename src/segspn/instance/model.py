@@ -18,7 +18,7 @@ from segspn.foreground.augment import Samples
 from segspn.foreground.model import annotated_keys, embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.heap import apart
-from segspn.instance.cut import layout, same_scene
+from segspn.instance.cut import Scene, layout
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
 from segspn.instance.extents import Extents
 from segspn.instance.learner import (
@@ -94,7 +94,7 @@ class HeadInstances(InstanceStage):
         self.last, self._sure = shares[len(samples.shots) - 1], None
         self._extents = Extents.of(self.last)
         self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
-        self._layout = layout(keys[-1])
+        self._scene = Scene(layout(keys[-1]))
         newest = samples.shots[-1].known
         make = partial(known_moments, describe(embeddings), shares, samples.known())
         found = hard_moments(make, self.config.learner.ridge)
@@ -133,7 +133,7 @@ class HeadInstances(InstanceStage):
         self.memory.annotate(keys, shares, [shot.index for shot in shots])
 
     def follows(self, frame: Frame) -> bool:
-        return same_scene(self._layout, layout(matching_keys(frame, self.backbone, self.parent)))
+        return self._scene.goes_on(self._layout(frame))
 
     def scatter(self) -> None:
         self.last = torch.zeros_like(self.last)
@@ -211,7 +211,8 @@ class HeadInstances(InstanceStage):
             inputs = self._inputs(frame)
             found = moments_of_frame(inputs, shares[None], self._sure, self._scores)
             self.learner.update(found, seen)
-        self.last, self._grey, self._layout = apart(shares), apart(grey(frame)), layout(keys)
+        self.last, self._grey = apart(shares), apart(grey(frame))
+        self._scene = self._scene.followed_by(apart(self._layout(frame)))
         self._extents.accept(shares)
         self._sure = self._scores = self._votes = self._match = self._motion = None
 
@@ -232,14 +233,20 @@ class HeadInstances(InstanceStage):
         made: Tensor = frame.once("inputs", lambda: describe(embedding))
         return made
 
+    def _layout(self, frame: Frame) -> Tensor:
+        """What is where in a frame, computed once per frame."""
+        keys = matching_keys(frame, self.backbone, self.parent)
+        made: Tensor = frame.once("layout", lambda: layout(keys))
+        return made
+
     def state(self) -> dict[str, Tensor]:
         out = {f"learner.{k}": v for k, v in self.learner.state().items()}
         out |= {f"memory.{k}": v for k, v in self.memory.state().items()}
         out |= {f"memory.extents.{k}": v for k, v in self._extents.state().items()}
+        out |= {f"memory.scene.{k}": v for k, v in self._scene.state().items()}
         return out | {
             "memory.last": self.last,
             "memory.grey": self._grey,
-            "memory.layout": self._layout,
             "memory.alike": self._alike,
         }
 
@@ -247,10 +254,12 @@ class HeadInstances(InstanceStage):
         self.learner.restore({k[8:]: v for k, v in state.items() if k.startswith("learner.")})
         self.memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
         self.last, self._grey = state["memory.last"], state["memory.grey"]
-        self._layout = state["memory.layout"]
         self._alike = state["memory.alike"]
-        extents = {k[15:]: v for k, v in state.items() if k.startswith("memory.extents.")}
-        self._extents = Extents.restored(extents)
+        extents, scene = (
+            {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+            for start in ("memory.extents.", "memory.scene.")
+        )
+        self._extents, self._scene = Extents.restored(extents), Scene.restored(scene)
 
 
 def compete(logits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from segspn.backbone import Frame, covered, label_shares, pad, search_places
 from segspn.foreground import matching_keys
 from segspn.heap import apart, keep_free_memory, tidy
 from segspn.instance import Memory, MemoryConfig
-from segspn.instance.cut import layout, same_scene
+from segspn.instance.cut import Scene, layout
 from segspn.instance.motion import flow, grey
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
@@ -37,14 +37,14 @@ class VideoRefiner:
         self._known = torch.zeros(count, dtype=torch.bool, device=self.device)
         self._last: Tensor | None = None
         self._grey: Tensor | None = None
-        self._layout: Tensor | None = None
+        self._scene: Scene | None = None
         self._frame: Frame | None = None
 
     def cut(self) -> bool:
         """Whether the frame last stepped, not yet accepted, shows another scene than the one before."""
-        if self._layout is None or self._frame is None:
+        if self._scene is None or self._frame is None:
             return False
-        return not same_scene(self._layout, layout(self._keys(self._frame)))
+        return not self._scene.goes_on(layout(self._keys(self._frame)))
 
     def motion(self) -> np.ndarray | None:
         """How the frame last stepped, not yet accepted, has moved since the one before: float32
@@ -94,7 +94,8 @@ class VideoRefiner:
         first = bool((there & ~self._known).any())
         self._known |= there
         keys = self._keys(frame)
-        self._layout = layout(keys)
+        now = layout(keys)
+        self._scene = Scene(now) if self._scene is None else self._scene.followed_by(now)
         self._memory.add(keys, shares, self._index, annotated=first)
         self._last = shares
         self._index += 1
@@ -104,8 +105,9 @@ class VideoRefiner:
         state = {"index": torch.tensor(self._index), "known": self._known}
         if self._grey is not None:
             state["grey"] = self._grey
-        if self._last is not None and self._layout is not None and self._memory is not None:
-            state |= {"last": self._last, "layout": self._layout}
+        if self._last is not None and self._scene is not None and self._memory is not None:
+            state["last"] = self._last
+            state |= {f"scene.{k}": v for k, v in self._scene.state().items()}
             state |= {f"memory.{k}": v for k, v in self._memory.state().items()}
         return state
 
@@ -113,7 +115,8 @@ class VideoRefiner:
         """Counterpart of :meth:`state`, for the same number of objects."""
         self._index, self._known = int(state["index"]), state["known"].to(self.device)
         self._last, self._grey, self._frame = state.get("last"), state.get("grey"), None
-        self._layout = state.get("layout")
+        scene = {k[6:]: v for k, v in state.items() if k.startswith("scene.")}
+        self._scene = Scene.restored(scene) if scene else None
         if self._memory is not None:
             self._memory.restore({k[7:]: v for k, v in state.items() if k.startswith("memory.")})
 
