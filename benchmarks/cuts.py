@@ -27,12 +27,12 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that this file runs by its path too
 
+from benchmarks.composer import Stretch  # noqa: E402
 from benchmarks.machine import machine  # noqa: E402
 from segspn import Segmenter, Session  # noqa: E402
 from segspn.errors import InputError  # noqa: E402
 from segspn.evaluation import DavisSequence, open_davis  # noqa: E402
 from segspn.evaluation.measures import frame_scores  # noqa: E402
-from segspn.video import read_labels  # noqa: E402
 
 BEFORE, AWAY, AFTER = 15, 20, 15  # frames
 OTHERS = (3, 7)  # places farther in the list
@@ -41,10 +41,8 @@ COLUMNS = ("before", "false", "first back", "back", "first mirrored", "mirrored"
 
 def read(sequence: DavisSequence, t: int) -> tuple[np.ndarray, np.ndarray]:
     """Frame ``t``, uint8 RGB ``(H, W, 3)``, and its object, int32 ``(H, W)`` of 0 and 1."""
-    stem = sequence.frames[t]
-    image = cv2.imread(str(next(sequence.images.glob(f"{stem}.[jp][pn]g"))), cv2.IMREAD_COLOR)
-    truth = read_labels(sequence.annotation(stem)) > 0
-    return np.ascontiguousarray(image[..., ::-1]), truth.astype(np.int32)
+    one = Stretch(sequence, (t,))
+    return np.ascontiguousarray(one.picture(0)[..., ::-1]), one.mask(0).astype(np.int32)
 
 
 def overlap(session: Session, frame: np.ndarray, truth: np.ndarray) -> float:
@@ -97,7 +95,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         table.add_column(column, justify="left" if column == "sequence" else "right")
     rows = []
     for k, sequence in enumerate(sequences):
-        others = [sequences[(k + step) % len(sequences)] for step in OTHERS]
+        rest = [*sequences[k + 1 :], *sequences[:k]]  # never itself, however few there are
+        others = [rest[(step - 1) % len(rest)] for step in OTHERS]
         rows.append(cut_one(segmenter, sequence, others))
         table.add_row(sequence.name, *(f"{value:.3f}" for value in rows[-1]))
     table.add_row("mean", *(f"{value:.3f}" for value in np.mean(rows, 0)))

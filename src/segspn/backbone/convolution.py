@@ -46,8 +46,9 @@ class Conv2d(nn.Conv2d):
         self, around: tuple[int, ...], x: Tensor, activation: str = NOTHING, add: Tensor | None = None
     ) -> Tensor:
         """The same with so many rows and columns of zeros on each side."""
-        if not torch.is_grad_enabled() and _can_in_one_pass(x, lowered_type(x)):
-            x = x.to(lowered_type(x))
+        kind = lowered_type(x)
+        if not torch.is_grad_enabled() and _can_in_one_pass(x, kind):
+            x = x.to(kind)
             # OneDNN knows no ReLU6 of a sum; and the sum of two precisions has the higher one.
             if add is None or (add.dtype == x.dtype and activation != RELU6):
                 return self._in_one_pass(around, x, activation, add)

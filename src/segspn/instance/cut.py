@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segspn.backbone.frame import Frame
+
 _BLOCK = 8  # cells of stride 8
 _DROP = 0.15  # below what is usual between two frames it is a cut (docs/accuracy.md),
 _LEAST, _ENOUGH = 0.6, 0.75  # and always below the first of these, never from the second on
@@ -24,6 +26,12 @@ def layout(keys: Tensor) -> Tensor:
     return F.normalize(means, dim=0)
 
 
+def frame_layout(frame: Frame, keys: Tensor) -> Tensor:
+    """The `layout` of a frame with these keys, computed once per frame."""
+    made: Tensor = frame.once("layout", lambda: layout(keys))
+    return made
+
+
 class Scene:
     """The scene of the frame last accepted: its `layout`, and how alike frames are here that follow
     each other, the mean cosine of blocks in one place; None before there were two."""
@@ -34,15 +42,17 @@ class Scene:
     def goes_on(self, now: Tensor) -> bool:
         """Whether a frame of the layout ``now`` shows it too, however things move; else there was a
         cut."""
-        least = _LEAST if self._usual is None else min(max(self._usual - _DROP, _LEAST), _ENOUGH)
-        return self._alike(now) >= least
+        return self._alike(now) >= self._least()
 
     def followed_by(self, now: Tensor) -> Scene:
         """The scene of the next frame, of the layout ``now``; after a cut frames may move as before."""
         alike, usual = self._alike(now), self._usual
-        if self.goes_on(now):
+        if alike >= self._least():
             usual = alike if usual is None else usual + _RATE * (alike - usual)
         return Scene(now, usual)
+
+    def _least(self) -> float:
+        return _LEAST if self._usual is None else min(max(self._usual - _DROP, _LEAST), _ENOUGH)
 
     def _alike(self, now: Tensor) -> float:
         return float((self._layout * now).sum(0).mean())

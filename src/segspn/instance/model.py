@@ -18,7 +18,7 @@ from segspn.foreground.augment import Samples
 from segspn.foreground.model import annotated_keys, embed, embed_samples, matching_keys
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.heap import apart
-from segspn.instance.cut import Scene, layout
+from segspn.instance.cut import Scene, frame_layout, layout
 from segspn.instance.decoder import Decoder, clues, fuse, highest_other
 from segspn.instance.extents import Extents
 from segspn.instance.learner import (
@@ -133,7 +133,8 @@ class HeadInstances(InstanceStage):
         self.memory.annotate(keys, shares, [shot.index for shot in shots])
 
     def follows(self, frame: Frame) -> bool:
-        return self._scene.goes_on(self._layout(frame))
+        keys = matching_keys(frame, self.backbone, self.parent)
+        return self._scene.goes_on(frame_layout(frame, keys))
 
     def scatter(self) -> None:
         self.last = torch.zeros_like(self.last)
@@ -212,7 +213,7 @@ class HeadInstances(InstanceStage):
             found = moments_of_frame(inputs, shares[None], self._sure, self._scores)
             self.learner.update(found, seen)
         self.last, self._grey = apart(shares), apart(grey(frame))
-        self._scene = self._scene.followed_by(apart(self._layout(frame)))
+        self._scene = self._scene.followed_by(apart(frame_layout(frame, keys)))
         self._extents.accept(shares)
         self._sure = self._scores = self._votes = self._match = self._motion = None
 
@@ -231,12 +232,6 @@ class HeadInstances(InstanceStage):
         """The classifier's inputs of a frame, computed once per frame."""
         embedding = embed(frame, self.backbone, self.parent)
         made: Tensor = frame.once("inputs", lambda: describe(embedding))
-        return made
-
-    def _layout(self, frame: Frame) -> Tensor:
-        """What is where in a frame, computed once per frame."""
-        keys = matching_keys(frame, self.backbone, self.parent)
-        made: Tensor = frame.once("layout", lambda: layout(keys))
         return made
 
     def state(self) -> dict[str, Tensor]:

@@ -280,9 +280,11 @@ class _Refinement:
         if self._filter is None:
             scores, labels = refined, merge(refined, work.ids, _THRESHOLD, allowed)
         else:
-            sight = NOTHING if self._refiner is None else Sight(self._refiner.motion())
-            if self._refiner is not None and self._refiner.cut():
-                self._filter.scatter()
+            sight = NOTHING
+            if self._refiner is not None:
+                sight = Sight(self._refiner.motion())
+                if self._refiner.cut():
+                    self._filter.scatter()
             scores, labels = self._filter.step(refined, _THRESHOLD, allowed, sight)
             timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
         if self._refiner is not None:

@@ -11,7 +11,7 @@ from segspn.backbone import Frame, covered, label_shares, pad, search_places
 from segspn.foreground import matching_keys
 from segspn.heap import apart, keep_free_memory, tidy
 from segspn.instance import Memory, MemoryConfig
-from segspn.instance.cut import Scene, layout
+from segspn.instance.cut import Scene, frame_layout
 from segspn.instance.motion import flow, grey
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
@@ -44,7 +44,7 @@ class VideoRefiner:
         """Whether the frame last stepped, not yet accepted, shows another scene than the one before."""
         if self._scene is None or self._frame is None:
             return False
-        return not self._scene.goes_on(layout(self._keys(self._frame)))
+        return not self._scene.goes_on(frame_layout(self._frame, self._keys(self._frame)))
 
     def motion(self) -> np.ndarray | None:
         """How the frame last stepped, not yet accepted, has moved since the one before: float32
@@ -94,7 +94,7 @@ class VideoRefiner:
         first = bool((there & ~self._known).any())
         self._known |= there
         keys = self._keys(frame)
-        now = layout(keys)
+        now = frame_layout(frame, keys)
         self._scene = Scene(now) if self._scene is None else self._scene.followed_by(now)
         self._memory.add(keys, shares, self._index, annotated=first)
         self._last = shares
