@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,34 @@ def test_import_is_quick_and_light():
         found.append(json.loads(run.stdout))
     assert min(each["seconds"] for each in found) < 1.0
     assert all(each["heavy"] == [] for each in found)
+
+
+WAITING = """
+import os, {first}
+import segspn
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "expected"),
+    [
+        ({}, "sys", "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "sys", "7"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "sys", "None"),
+        ({}, "torch", "None"),  # which has been loaded, and reads it no more
+    ],
+)
+def test_torchs_threads_wait_shortly_unless_told_otherwise(
+    given: dict[str, str], first: str, expected: str
+) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    env = {name: value for name, value in os.environ.items() if name not in names} | given
+    script = WAITING.format(first=first)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, env=env
+    )
+    assert run.stdout.split() == [expected]
 
 
 def test_version_matches_the_metadata():

@@ -6,7 +6,6 @@ Everything heavy is imported inside the commands, so that ``segspn --help`` is q
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Annotated, Any
 
@@ -24,10 +23,6 @@ from segspn.cli.watch import watch
 from segspn.errors import InputError
 
 _BAD_INPUT = 2
-# How often torch's threads (GNU's OpenMP) look whether the others are done before they sleep. Left to
-# itself it is milliseconds: harmless on an idle machine, but two runs side by side took 1.4 s a frame in
-# place of 0.6. So few cost an idle machine nothing that could be measured, 2000 a fifth.
-_SPINS = "10000"
 _CTRL_C = 130  # 128 + SIGINT, as shells have it
 
 
@@ -68,8 +63,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; the console entry point."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read as torch is loaded, which is later
     notes = logging.getLogger("segspn")
     notes.setLevel(logging.INFO)
     notes.handlers = [_Notes()]

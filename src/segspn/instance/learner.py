@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from torch import Tensor
 from segspn.foreground.parent import SUB
 from segspn.heap import apart
 from segspn.instance.thinning import thinned
+from segspn.threads import side_by_side
 
 CELLS = SUB * SUB
 CELL = 8  # pixels of a cell's side
@@ -103,14 +105,19 @@ def moments_of_frame(
     cells = F.pixel_unshuffle(shares[0, :, None], SUB)  # (N, 4, h, w)
     thin = thinned(cells.amax(1) > 0, 2).flatten(1)
     cells = cells.flatten(2)
-    found: list[tuple[Tensor, Tensor]] = []
-    for weight, cell in zip(_weights(cells[None], certainty, scores)[0] * thin, cells, strict=True):
-        kept = weight > 0
-        rows, target = inputs[0, kept], 2 * cell[:, kept].T - 1
+    weights = _weights(cells[None], certainty, scores)[0] * thin
+    shape = (1, len(cells), inputs.shape[-1])
+    found = Moments(inputs.new_empty(*shape, shape[-1]), inputs.new_empty(*shape, CELLS))
+
+    def gather(n: int) -> None:
+        weight, kept = weights[n], weights[n] > 0
+        rows, target = inputs[0, kept], 2 * cells[n][:, kept].T - 1
         weighted = (rows * (weight[kept] / weight.sum().clamp(min=1e-6))[:, None]).T
-        found.append((weighted @ rows, weighted @ target))
-    seconds, crosses = (torch.stack(maps)[None] for maps in zip(*found, strict=True))
-    return Moments(seconds, crosses)
+        torch.mm(weighted, rows, out=found.inputs[0, n])
+        torch.mm(weighted, target, out=found.targets[0, n])
+
+    side_by_side([partial(gather, n) for n in range(len(cells))], inputs.device.type)
+    return found
 
 
 def _weights(cells: Tensor, certainty: Tensor | None, scores: Tensor | None) -> Tensor:

@@ -36,6 +36,7 @@ from segspn.instance.motion import carry, flow, grey
 from segspn.instance.rivals import Rivals, alikeness, members_of, pairs_alike
 from segspn.instance.stage import InstanceStage, OnObjectStep
 from segspn.instance.views import View
+from segspn.threads import side_by_side
 
 _FINE = CELL // SUB  # pixels of a share's side
 _NOWHERE = -10.0  # log-odds of an object where it cannot be
@@ -171,14 +172,20 @@ class HeadInstances(InstanceStage):
         # Each object is looked for where it can be, and nothing elsewhere can be taken for it.
         with self.lower():
             looked = self.decoder.look(whole.cut(embedding, CELL))
-        for n, (place, room) in enumerate(zip(places, rooms, strict=True)):
-            one, inner = slice(n, n + 1), room.within(whole)
+
+        def decode(n: int) -> None:
+            place, room, one = places[n], rooms[n], slice(n, n + 1)
+            inner = room.within(whole)
             with self.lower():
                 decoded = self.decoder.decode(looked.cut(inner), inner.cut(known[:, one], CELL))[1]
             decoded = place.within(room).cut(decoded, _FINE).float()
             said = place.cut(votes.shares[2, :, one], _FINE)
             scores = place.cut(learning[:, one], CELL)
             place.cut(logits[:, one], _FINE)[:] = self.log_odds(decoded, said, scores)
+
+        # The longest first, or a thread waits for it.
+        order = sorted(range(len(rooms)), key=lambda n: -rooms[n].area)
+        side_by_side([partial(decode, n) for n in order], last.device.type)
         logits = compete(rivals.settle(logits[0])[None])
         self._sure = certainty(logits)
         self._scores = learning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from segspn.heap import copy, zeros_apart
 from segspn.spn.evidence import Looked, MaskEvidence
 from segspn.spn.guidance import LightGuidance
 from segspn.spn.operator import propagate
+from segspn.threads import side_by_side
 from segspn.weights import load_weights
 
 LOOK_SIDE = 1024
@@ -135,6 +137,7 @@ class SpnRefiner(nn.Module):
         from segspn.spn.interleave import interleave  # which loads numba
 
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
+        judge = self.evidence.judge
         boxes = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
         rooms = [None if box is None else box.grown(out.shape[-2:]) for box in boxes]
         seen = [room for room in rooms if room is not None]
@@ -143,10 +146,11 @@ class SpnRefiner(nn.Module):
         whole = Place.joined(seen).grown(out.shape[-2:])
         # Guidance is the same for all objects: once for all, unless they are few and far apart.
         apart = sum(room.area for room in seen) < whole.area
+        frame.features(self.backbone)  # here, on all threads: in jobs each would make them for itself
+        embed(frame, self.backbone, self.parent)
         shared = None if apart else self._guide(frame, whole)
-        for k, (box, room) in enumerate(zip(boxes, rooms, strict=True)):
-            if box is None or room is None:
-                continue
+
+        def write(k: int, box: Place, room: Place) -> None:
             if shared is None:
                 looked, cells = self._guide(frame, room)
             else:
@@ -156,9 +160,17 @@ class SpnRefiner(nn.Module):
             voted = None if memory is None else room.cut(memory[None, k : k + 1], 4)
             given = self.propagation.values(room.cut(scores[None, k : k + 1], stride), room.size)
             with self.lower():
-                judged, hold = self.evidence.judge(looked, given, voted)
+                judged, hold = judge(looked, given, voted)
             logits = self.propagation(judged.float(), gates, hold.float())
             torch.sigmoid(box.within(room).cut(logits[0, 0]), out=box.cut(out)[k])
+
+        found = [
+            (k, box, room)
+            for k, (box, room) in enumerate(zip(boxes, rooms, strict=True))
+            if box is not None and room is not None
+        ]
+        found.sort(key=lambda each: -each[2].area)  # the longest first, or a thread waits for it
+        side_by_side([partial(write, *each) for each in found], scores.device.type)
 
     def _guide(self, frame: Frame, place: Place) -> tuple[Looked, Tensor]:
         """What is the same for all objects of a place: the look of the evidence net, and gates, of
