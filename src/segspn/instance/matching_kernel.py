@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from segspn.compiled import njit
+from segspn.exponential import BITS, call, fma, power
 
 LANES = 16  # remembered cells of a tile, one in each lane of a vector
 GROUP = 12  # queries that meet it at once
@@ -27,16 +28,6 @@ BYTES = 4  # of a key, that are multiplied at once
 
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
-_BITS = 1 / np.log(2)
-# 2**f for f in -.5 to .5, to 3e-6 of it (fitted so that the largest relative error is least).
-_POWERS = (
-    0.009570101698756736,
-    0.05591786030273593,
-    0.24024744833109224,
-    0.6931218147397945,
-    0.9999992614441331,
-)
-_ROUNDING = 1.5 * 2**23  # added to a float32, it leaves the nearest integer in the lowest bits
 
 
 def _dot_lanes() -> int:
@@ -58,39 +49,17 @@ def _splat(value: float, of: Any = _VECTOR) -> Any:
     return ir.Constant(of, [value] * LANES)
 
 
-def _call(builder: Any, name: str, *args: Any) -> Any:
-    kind = ir.FunctionType(args[0].type, [x.type for x in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}"), args)
-
-
-def _fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    return _call(builder, f"fma.v{LANES}f32", x, y, z)
-
-
-def _power(builder: Any, x: Any) -> Any:
-    """2**x of a vector, for x up to 127; what is below -126 counts as that."""
-    least = _splat(-126.0)
-    x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
-    rounded = builder.fadd(x, _splat(_ROUNDING))
-    rest = builder.fsub(x, builder.fsub(rounded, _splat(_ROUNDING)))
-    power = _splat(_POWERS[0])
-    for c in _POWERS[1:]:
-        power = _fma(builder, power, rest, _splat(c))
-    bits = builder.shl(builder.bitcast(rounded, _INTS), _splat(23, _INTS))
-    return builder.bitcast(builder.add(builder.bitcast(power, _INTS), bits), _VECTOR)
-
-
 def _dot(builder: Any, total: Any, keys: Any, queries: Any) -> Any:
     """``total`` and the products of four bytes of each lane, of ``keys`` 0..255, of ``queries``
     -128..127; all integers (LANES,)."""
     name = f"x86.avx512.vpdpbusd.{32 * DOT_LANES}"
     if DOT_LANES == LANES:
-        return _call(builder, name, total, keys, queries)
+        return call(builder, name, total, keys, queries)
     halves = []
     for start in range(0, LANES, DOT_LANES):
         at = ir.Constant(ir.VectorType(_INT, DOT_LANES), list(range(start, start + DOT_LANES)))
         parts = [builder.shuffle_vector(v, v, at) for v in (total, keys, queries)]
-        halves.append(_call(builder, name, *parts))
+        halves.append(call(builder, name, *parts))
     return builder.shuffle_vector(*halves, ir.Constant(_INTS, list(range(LANES))))
 
 
@@ -148,19 +117,19 @@ def _meet(  # type: ignore[no-untyped-def]
                 if whole:
                     total = _dot(builder, total, key, query(base, a))
                 else:
-                    total = _fma(builder, query(base, a), key, total)
+                    total = fma(builder, query(base, a), key, total)
                 builder.store(total, product)
         found = [builder.load(product) for product in products]
         if whole:
             found = [builder.sitofp(x, _VECTOR) for x in found]
-        weights = [_power(builder, _fma(builder, x, unit, shift)) for x in found]
+        weights = [power(builder, fma(builder, x, unit, shift)) for x in found]
         with cgutils.for_range(builder, count) as loop:
             c = builder.load(builder.gep(used, [loop.index]))
             value = load(vector_at(values, builder.mul(c, _INDEX(LANES))))
             base = builder.mul(c, _INDEX(GROUP * LANES))
             for a, weight in enumerate(weights):
                 place = vector_at(sums, base, LANES * a)
-                builder.store(_fma(builder, weight, value, load(place)), place).align = 4
+                builder.store(fma(builder, weight, value, load(place)), place).align = 4
         return context.get_dummy_value()
 
     i, f = types.intp, types.float32
@@ -200,7 +169,7 @@ def add(  # type: ignore[no-untyped-def]
     (h, T, K, LANES) of `tiled`, or int32 those of `asked_bytes` and `packed`; ``values``
     (h, T, C, LANES) of `tiled`. The weight is exp(unit * query . key + shift).
     """
-    unit, shift = np.float32(unit * _BITS), np.float32(shift * _BITS)
+    unit, shift = np.float32(unit * BITS), np.float32(shift * BITS)
     groups, width = queries.shape[0], queries.shape[1]
     size = keys.shape[2] * LANES
     tiles, channels = values.shape[1], values.shape[2]

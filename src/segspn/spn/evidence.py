@@ -102,8 +102,10 @@ class MaskEvidence(nn.Module):
         Returns:
             Log-odds ``(B, N, H, W)``, and how much of them is to be held against propagation, 0..1.
         """
+        from segspn.spn.enlarge import halved, judged  # which loads numba
+
         b, n = given.shape[:2]
-        half = F.avg_pool2d(given.sigmoid(), 2).mul(2).sub(1).flatten(0, 1)[:, None]  # -1..1
+        half = halved(given)
         quarter = F.avg_pool2d(half, 2)
         votes = self.votes(looked, F.avg_pool2d(quarter, 4).unflatten(0, (b, n))[:, :, 0])
         if memory is None:
@@ -118,11 +120,7 @@ class MaskEvidence(nn.Module):
         y = looked.fine.repeat_interleave(n, 0) + F.pixel_shuffle(self.up(x), 2)
         y = self.own_fine(torch.cat((F.pixel_unshuffle(half, 2), seen), 1), RELU, add=y)
         y = y + self.mix(y, RELU)
-        change, rest = self.out(y).split((4, 8), 1)
-        all_three = F.pixel_shuffle(torch.cat((change, rest.sigmoid()), 1), 2)
-        all_three = F.interpolate(all_three, scale_factor=2, mode="bilinear", align_corners=False)
-        change, trust, hold = all_three.unflatten(0, (b, n)).unbind(2)
-        return change + trust * given, hold
+        return judged(self.out(y), given)
 
     def votes(self, looked: Looked, labels: Tensor) -> Tensor:
         """Labels at stride 16, ``(B, N, H/16, W/16)``, as the look-alikes of each place have them:

@@ -51,9 +51,13 @@ class Propagation(nn.Module):
         x = scores
         if self.domain == "logit":
             x = torch.logit(x, 1e-4).clamp(-self.limit, self.limit)
-        if x.shape[-2:] != size:
-            x = F.interpolate(x, size=size, mode="bicubic", align_corners=False)
-        return x
+        if x.shape[-2:] == size:
+            return x
+        if (4 * x.shape[-2], 4 * x.shape[-1]) == size:
+            from segspn.spn.enlarge import quadrupled  # which loads numba
+
+            return quadrupled(x)
+        return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
 
     def forward(self, values: Tensor, gates: Tensor, hold: Tensor | None = None) -> Tensor:
         """Values ``(B, N, H, W)``, gates ``(B, 4, 3, H, W)`` -> logits ``(B, N, H, W)``.
