@@ -1,4 +1,4 @@
-"""Jobs on several threads at once: torch's own, where it uses GNU's OpenMP.
+"""Jobs on several threads at once: torch's own, where it uses OpenMP on Linux.
 
 These threads wait for torch's next operation by spinning, for milliseconds. A thread of Python's beside
 them would have to share its core with one that does nothing, and mostly begins when the work is done:
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from pathlib import Path
 
 Job = Callable[[], None]
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -40,13 +40,13 @@ def do_all(jobs: Iterable[Job], threads: int) -> None:
     jobs = list(jobs)
     queue = iter(jobs)
     failed: list[BaseException] = []
-    began: list[int] = []
+    ended: list[int] = []
 
     def drain(_: object = None) -> None:
         try:
-            began.append(threading.get_ident())
             for job in queue:
                 job()
+            ended.append(threading.get_ident())
         except BaseException as error:
             failed.append(error)
 
@@ -55,8 +55,8 @@ def do_all(jobs: Iterable[Job], threads: int) -> None:
         drain()
     elif (torchs := _openmp()) is not None and not _forked:
         torchs(_BODY(drain), None, threads, 0)
-        if threading.get_ident() not in began:
-            # A signal's exception came before the first line, and ctypes has none of those pass.
+        if not failed and threading.get_ident() not in ended:
+            # A signal's exception came between two of its lines, and ctypes lets none of those pass.
             raise KeyboardInterrupt
     else:
         _with_pool(drain, threads)
@@ -104,14 +104,16 @@ def _with_pool(drain: Job, threads: int) -> None:
 @cache
 def _openmp() -> Callable[..., None] | None:
     """What GNU's compiler makes of a parallel region, ``GOMP_parallel(body, data, threads, flags)``, of
-    the library that torch has loaded; None: there is none."""
+    torch's OpenMP; None: it has none."""
     import torch
 
-    try:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        region = library.GOMP_parallel
-    except (OSError, AttributeError):  # another system, or another compiler's OpenMP
+    if sys.platform != "linux" or not torch.backends.openmp.is_available():
+        return None
+    # What is loaded for all to use, as the linker found it for torch: Intel's OpenMP, where a user puts
+    # that in place of GNU's, has such regions too.
+    region = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    if region is None:
         return None
     region.argtypes = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     region.restype = None
-    return region  # type: ignore[no-any-return]
+    return region
