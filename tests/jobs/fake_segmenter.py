@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -41,10 +41,11 @@ class Result:
     ids: tuple[int, ...]
     stages: Stages
     timings: dict[str, float] = field(default_factory=dict)
+    cut: bool = False
 
 
 class FakeSession:
-    """Scores follow the brightness of the frame, smoothed over time."""
+    """Scores follow the brightness of the frame, smoothed over time; white frames are another scene."""
 
     def __init__(self, preset: FakePreset, delay: float) -> None:
         self.preset = preset
@@ -79,7 +80,7 @@ class FakeSession:
         best = self.scores.argmax(0)
         for position, object_id in enumerate(self.ids):
             labels[(best == position) & (self.scores[position] > 0.2)] = object_id
-        return self._result(labels, {})
+        return replace(self._result(labels, {}), cut=bool(frame.mean() > 250))
 
     def _result(self, labels: np.ndarray, timings: dict[str, float]) -> Result:
         stages = Stages(self.scores.max(0), self.scores * 0.9, self.scores * 0.95)

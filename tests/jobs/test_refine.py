@@ -135,6 +135,7 @@ def test_objects_may_be_anywhere_after_a_cut(segmenter, tmp_path):
         assert (found["00001"][30:66, 12:48] == 1).mean() > 0.95
         shown = (found["00002"][30:66, 200:236] == 1).mean()
         assert shown > 0.95 if kept else not shown
+        assert json.loads((out / "run.json").read_text())["cuts"] == (["00002"] if kept else [])
 
 
 def test_binary_masks_of_0_and_255_are_object_1(clip, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from clips import SIZE, contents, make_frames, make_mask, make_video, mask_labels, picture_of
 from fake_segmenter import FakeSegmenter
+from PIL import Image
 
 from segspn.craf import merge
 from segspn.errors import InputError
@@ -167,9 +168,18 @@ def test_report_tells_what_was_run(clip):
     assert report["preset"] == {"name": "default", "rates": [0.6, 0.4], "threshold": 0.5}
     assert report["timings"]["backbone"] == {"total": 3.0, "median": 0.25}
     assert report["timings"]["fit"] == {"total": 0.5, "median": 0.5}
+    assert report["cuts"] == [] and "cut" not in summary.told()
     assert set(report["versions"]) == {"segspn", "torch", "numpy", "python"}
     assert report["arguments"]["--max-side"] == 32
     assert report["peak_memory_bytes"] > 1 << 20
+
+
+def test_report_tells_where_the_scene_changes(clip):
+    for number in (2, 8):  # of which the first is the last of its scene: the clip is followed from 5
+        Image.new("RGB", SIZE[::-1], "white").save(clip[0] / f"{number:05d}.png")
+    summary = run(clip, mask_frame=5)
+    assert summary.report["cuts"] == ["00003", "00008"]
+    assert "2 objects, 2 cuts, " in summary.told()
 
 
 def test_smaller_working_size_gives_full_size_results(clip):

@@ -126,16 +126,18 @@ def test_after_a_cut_nothing_is_an_object_until_one_is_seen_again(
     height, width = video[0][1].shape
     session = segmenter.session()
     session.begin(*video[0])
-    session.step(video[1][0])
-    for frame in elsewhere((height, width)):
-        assert not session.step(frame).labels.any()
+    assert not session.step(video[1][0]).cut
+    for k, frame in enumerate(elsewhere((height, width))):
+        result = session.step(frame)
+        assert result.cut == (k == 0) and not result.labels.any()
         session.save(tmp_path / "project")  # what was cut from where is kept
         session = Session.load(tmp_path / "project", segmenter)
     # Back to where it was, but from another side: the objects are nowhere near where they were.
     frame, truth = (np.ascontiguousarray(maps[:, ::-1]) for maps in video[0])
-    found = session.step(frame).labels
+    result = session.step(frame)
+    assert result.cut
     for i in (3, 7):
-        assert iou(found == i, truth == i) > 0.75, i
+        assert iou(result.labels == i, truth == i) > 0.75, i
 
 
 def test_what_a_correction_leads_to_is_what_both_annotations_at_once_would(

@@ -35,6 +35,8 @@ class _Exported:
     scores: np.ndarray
     ids: tuple[int, ...]
 
+    cut: bool = False
+
     @property
     def timings(self) -> dict[str, float]:
         return {}

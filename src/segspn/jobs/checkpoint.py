@@ -31,6 +31,7 @@ class Checkpoint:
         done: frames that are written.
         session: name of the saved session after the last of them; None where a session begins.
         timings: seconds of each of those frames, by stage.
+        cuts: which of the video's frames, from 0, are the first ones of another scene.
         seconds: wall time so far.
     """
 
@@ -38,6 +39,7 @@ class Checkpoint:
     done: int = 0
     session: str | None = None
     timings: dict[str, list[float]] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
 

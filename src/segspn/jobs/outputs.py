@@ -83,6 +83,9 @@ class FrameResult(Protocol):
     @property
     def timings(self) -> dict[str, float]: ...
 
+    @property
+    def cut(self) -> bool: ...
+
 
 class FrameFiles:
     """Writes the files of one frame after another.

@@ -198,6 +198,7 @@ class _Result:
     ids: tuple[int, ...]
     stages: _Stages
     timings: dict[str, float] = field(default_factory=dict)
+    cut: bool = False
 
 
 class _Refining:
@@ -271,10 +272,11 @@ class _Refinement:
         clock = time.perf_counter()
         given = self._read(index)
         timings["masks"], clock = time.perf_counter() - clock, time.perf_counter()
-        refined = given
+        refined, cut = given, False
         if self._refiner is not None:
             frame = work.scale.shrink_frame(frame)
             refined = self._refiner.step(frame, given)
+            cut = self._refiner.cut()
             timings["spn"], clock = time.perf_counter() - clock, time.perf_counter()
         allowed = self._allowed(index)
         if self._filter is None:
@@ -283,14 +285,14 @@ class _Refinement:
             sight = NOTHING
             if self._refiner is not None:
                 sight = Sight(self._refiner.motion())
-                if self._refiner.cut():
+                if cut:
                     self._filter.scatter()
             scores, labels = self._filter.step(refined, _THRESHOLD, allowed, sight)
             timings["craf"], clock = time.perf_counter() - clock, time.perf_counter()
         if self._refiner is not None:
             self._refiner.accept(frame, labels, work.ids)
             timings["memory"] = time.perf_counter() - clock
-        return _Result(labels, scores, work.ids, _Stages(given, refined), timings)
+        return _Result(labels, scores, work.ids, _Stages(given, refined), timings, cut)
 
     def save(self, path: Path) -> None:
         path.mkdir()

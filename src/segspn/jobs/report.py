@@ -49,7 +49,9 @@ class RunSummary:
             return f"{self.out} is finished already: {self.frames} frames, {objects}"
         speed = f"{self.report['fps']:.2f} frames/s"
         resumed = f", resumed after frame {self.resumed_at}" if self.resumed_at else ""
-        return f"{self.out}: {self.frames} frames, {objects}, {speed}{resumed}"
+        cuts = len(self.report["cuts"])
+        scenes = "" if not cuts else ", 1 cut" if cuts == 1 else f", {cuts} cuts"
+        return f"{self.out}: {self.frames} frames, {objects}{scenes}, {speed}{resumed}"
 
 
 def versions() -> dict[str, str]:

@@ -51,7 +51,7 @@ class Stages:
 class Result:
     """``labels`` int32 ``(H, W)``; ``scores`` float32 ``(N, H, W)`` after CRAF, in the order of ``ids``.
 
-    ``timings``: seconds per stage.
+    ``timings``: seconds per stage; ``cut``: the frame shows another scene than the one before it.
     """
 
     labels: np.ndarray
@@ -59,6 +59,7 @@ class Result:
     ids: tuple[int, ...]
     stages: Stages
     timings: dict[str, float]
+    cut: bool = False
 
 
 class StagesInOrder:
@@ -147,7 +148,8 @@ class StagesInOrder:
         with timed(timings, "foreground"):
             foreground = self.foreground.predict(frame)
         with timed(timings, "instance"):
-            if not self.instance.follows(frame):
+            cut = not self.instance.follows(frame)
+            if cut:
                 self.instance.scatter()
                 if self.craf is not None:
                     self.craf.scatter()
@@ -169,7 +171,7 @@ class StagesInOrder:
             shares = label_shares(self._shrink(labels), self._ids, seg.device)
             self.instance.accept(frame, shares, index)
         stages = Stages(scores, _upsampler(frame, size), foreground, coarse)
-        return Result(labels, final, self._ids, stages, timings)
+        return Result(labels, final, self._ids, stages, timings, cut)
 
     def _sight(self, frame: Frame) -> Sight:
         """What the instance stage has seen of ``frame``, for the filter."""
