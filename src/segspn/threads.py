@@ -18,6 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
 Job = Callable[[], None]
+
+# Threads of torch's up to which they do jobs. All must come, be there something to do or not: OpenMP
+# ends those beyond the number it is asked for, and torch would start them again. Each takes a moment of
+# the GIL, and where there are many cores some are free for threads of Python's.
+_MOST = 16
+
 _BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 _pool: ThreadPoolExecutor | None = None
@@ -50,16 +56,15 @@ def do_all(jobs: Iterable[Job], threads: int) -> None:
         except BaseException as error:
             failed.append(error)
 
-    threads = min(threads, len(jobs))
-    if threads < 2:
+    if min(threads, len(jobs)) < 2:
         drain()
-    elif (torchs := _openmp()) is not None and not _forked:
+    elif (torchs := _torchs_threads(threads)) is not None:
         torchs(_BODY(drain), None, threads, 0)
         if not failed and threading.get_ident() not in ended:
             # A signal's exception came between two of its lines, and ctypes lets none of those pass.
             raise KeyboardInterrupt
     else:
-        _with_pool(drain, threads)
+        _with_pool(drain, min(threads, len(jobs)))
     if failed:
         raise failed.pop()
 
@@ -74,9 +79,8 @@ def side_by_side(jobs: Sequence[Job], device: str) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    if device != "cpu" or _openmp() is None or _forked:  # threads of Python's would each start torch's
-        threads = 1
-    if threads < 2 or len(jobs) < 2:
+    alone = device != "cpu" or min(threads, len(jobs)) < 2
+    if alone or _torchs_threads(threads) is None:  # threads of Python's would each start torch's
         for job in jobs:
             job()
         return
@@ -99,6 +103,11 @@ def _with_pool(drain: Job, threads: int) -> None:
     for helper in helpers:
         if not helper.cancel():
             helper.result()
+
+
+def _torchs_threads(count: int) -> Callable[..., None] | None:
+    """`_openmp`; None where ``count`` threads of it cannot be had."""
+    return None if _forked or count > _MOST else _openmp()
 
 
 @cache
