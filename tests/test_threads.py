@@ -88,7 +88,6 @@ def test_a_forked_process_has_threads_of_its_own(whose: str) -> None:
     assert os.waitstatus_to_exitcode(status) == 4
 
 
-@pytest.mark.parametrize("count", [1, 3])
 def test_many_threads_are_pythons() -> None:
     torchs = module._torchs_threads(module._MOST + 1)
     done: list[int] = []
@@ -96,6 +95,7 @@ def test_many_threads_are_pythons() -> None:
     assert torchs is None and len(done) == 4
 
 
+@pytest.mark.parametrize("count", [1, 3])
 def test_torch_does_side_by_side_what_it_does_alone(count: int, whose: str) -> None:
     maps = [torch.randn(1, 8, 30, 40, generator=torch.Generator().manual_seed(k)) for k in range(count)]
     net = torch.nn.Conv2d(8, 8, 3).requires_grad_(False)
