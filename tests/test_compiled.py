@@ -13,9 +13,9 @@ from segspn.cli.options import _hush
 main.__globals__["app"] = lambda **_: _hush({quiet})
 main()
 import numpy as np
-from segspn.spn.interleave import _rows
+from segspn.spn.enlarge import _TAPS, _quadruple
 for kind in (np.float32, np.float64):
-    _rows(np.zeros(8, kind), 4, 2, np.zeros((1, 4, 2), kind), 0, 2)
+    _quadruple(np.zeros((2, 2), kind), np.zeros((8, 8), kind), _TAPS, 0, 2)
 """
 NOTE = "segspn: compiling for this processor, once: about ten seconds\n"
 

@@ -36,7 +36,7 @@ class HeadForeground(ForegroundStage):
         super().__init__(config.threshold)
         self.config = config
         self.backbone, self.parent = backbone, parent
-        self.bank = HeadBank(parent.head, 1)
+        self.bank: HeadBank | None = None  # the parent's head, as long as it is not adapted
 
     def adapt(self, samples: Samples, seed: int, on_step: OnStep | None = None) -> None:
         if self.config.adapt:
@@ -56,22 +56,32 @@ class HeadForeground(ForegroundStage):
         One annotated frame makes the adapted head sure that all it has not seen is background; a
         dancer who turns around would be struck out. The parent still knows a dancer when it sees one.
         """
-        embedding = embed(frame, self.backbone, self.parent)
-        logits = self.bank.run(embedding)
-        if self.config.adapt:
-            logits = torch.maximum(logits, self.parent.foreground(embedding))
+        logits = parents_foreground(frame, self.backbone, self.parent)
+        if self.bank is not None:
+            adapted = self.bank.run(embed(frame, self.backbone, self.parent))
+            logits = torch.maximum(logits, adapted) if self.config.adapt else adapted
         return logits[0, 0].sigmoid()
 
     def state(self) -> dict[str, Tensor]:
-        return {f"head{i}": p for i, p in enumerate(self.bank.params)}
+        return {} if self.bank is None else {f"head{i}": p for i, p in enumerate(self.bank.params)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.bank.params = [state[f"head{i}"] for i in range(4)]
+        self.bank = HeadBank(self.parent.head, 1) if state else None
+        if self.bank is not None:
+            self.bank.params = [state[f"head{i}"] for i in range(4)]
 
 
 def embed(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
     """The parent's embedding ``(1, C, Hp / 8, Wp / 8)`` of a frame, computed once per frame."""
     made: Tensor = frame.once("embedding", lambda: parent.embed(frame.features(backbone)))
+    return made
+
+
+def parents_foreground(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
+    """The parent's log-odds of foreground ``(1, 1, Hp / 4, Wp / 4)``, computed once per frame."""
+    made: Tensor = frame.once(
+        "foreground", lambda: parent.foreground(embed(frame, backbone, parent))
+    )
     return made
 
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.foreground.parent import SUB
 from segspn.heap import apart
-from segspn.instance.matching import Cells, Search, weighted_sums
+from segspn.instance.matching import Cells, Search, Window, weighted_sums
 from segspn.instance.thinning import thinned
 
 # Rows of cells matched at once, and in recent frames with the same surroundings.
@@ -149,9 +150,7 @@ class Memory:
         and the weights."""
         _, h, w = keys.shape
         out = keys.new_zeros(2, self.entries[0].values.shape[-1], h, w)
-        windows = []
-        for rows in (slice(top, min(h, top + _BLOCK_ROWS)) for top in range(0, h, _BLOCK_ROWS)):
-            windows += [(rows, columns) for columns in _runs(region[rows].any(0))]
+        windows = _windows(region)
         annotated = [(e.cells, e.cells.everywhere) for e in self.entries if e.annotated]
         recent = [e.cells for e in self.entries if not e.annotated]
         scales = (self.scale, margin(self.scale))
@@ -212,10 +211,20 @@ def votes_of(sums: Tensor, scale: float) -> Votes:
     return Votes(shares, match)
 
 
-def _runs(wanted: Tensor) -> list[slice]:
-    """The stretches of true values of a bool ``(w,)``."""
-    edges = torch.nonzero(F.pad(wanted.int(), (1, 1)).diff()).flatten().tolist()
-    return [slice(*pair) for pair in zip(edges[::2], edges[1::2], strict=True)]
+def _windows(region: Tensor) -> list[Window]:
+    """Windows that cover the true values of a bool ``(h, w)``: in each block of rows the stretches of
+    columns."""
+    h, w = region.shape
+    tops = np.arange(0, h, _BLOCK_ROWS)
+    wanted = np.zeros((len(tops), w + 2), np.int8)
+    wanted[:, 1:-1] = np.logical_or.reduceat(region.cpu().numpy(), tops)
+    blocks, edges = np.nonzero(np.diff(wanted))
+    return [
+        (slice(top, min(h, top + _BLOCK_ROWS)), slice(first, last))
+        for top, first, last in zip(
+            tops[blocks[::2]].tolist(), edges[::2].tolist(), edges[1::2].tolist(), strict=True
+        )
+    ]
 
 
 def _grow(span: slice, by: int, limit: int) -> slice:

@@ -15,7 +15,13 @@ from segspn.backbone.frame import Frame
 from segspn.backbone.place import Place, covered, search_places
 from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
-from segspn.foreground.model import annotated_keys, embed, embed_samples, matching_keys
+from segspn.foreground.model import (
+    annotated_keys,
+    embed,
+    embed_samples,
+    matching_keys,
+    parents_foreground,
+)
 from segspn.foreground.parent import SUB, ParentNet
 from segspn.heap import apart
 from segspn.instance.cut import Scene, frame_layout, layout
@@ -166,7 +172,7 @@ class HeadInstances(InstanceStage):
             whole.cut(steady, CELL),
             whole.cut(learning, CELL),
             whole.cut(last, _FINE),
-            whole.cut(self.parent.foreground(embedding), _FINE),
+            whole.cut(parents_foreground(frame, self.backbone, self.parent), _FINE),
         )
         logits = torch.full_like(last, _NOWHERE)
         # Each object is looked for where it can be, and nothing elsewhere can be taken for it.

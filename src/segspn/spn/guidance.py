@@ -91,13 +91,13 @@ class LightGuidance(nn.Module):
 
     def gates(self, detail: Tensor) -> Tensor:
         """The gates of :meth:`detail`."""
-        return F.pixel_shuffle(self.cells(detail), 2).unflatten(1, (4, 3))
+        return F.pixel_shuffle(self.cells(detail).sigmoid(), 2).unflatten(1, (4, 3))
 
     def cells(self, detail: Tensor) -> Tensor:
-        """The gates before their 2x2 pixels a cell are spread: ``(B, 48, H/2, W/2)``, float32, in the
-        order of channels-last."""
+        """The gates' log-odds, before their 2x2 pixels a cell are spread: ``(B, 48, H/2, W/2)``,
+        float32, in the order of channels-last."""
         detail = detail.contiguous(memory_format=torch.channels_last)
-        return self.out(detail).float().sigmoid_()
+        return self.out(detail).float()
 
     def forward(self, image: Tensor, features: Mapping[int, Tensor]) -> Tensor:
         return self.gates(self.detail(image, features))
