@@ -60,6 +60,23 @@ def test_scores_survive_inside_the_foreground_alone() -> None:
 
 
 @torch.inference_mode()
+def test_a_stage_that_does_not_adapt_has_the_parents_head_and_takes_another() -> None:
+    frame, _ = scene()
+    told, parent, samples = stage(adapt=True)
+    told.adapt(samples, seed=0)
+    untold, _, _ = stage(adapt=False)
+    untold.adapt(samples, seed=0)
+    parents = untold.state()
+    assert torch.equal(parents["head0"], parent.head.conv1.weight)
+    before = untold.predict(Frame(frame, CPU))
+    untold.restore({k: v.clone() for k, v in told.state().items()})
+    embedding = parent.embed(Frame(frame, CPU).features(untold.backbone))
+    assert torch.equal(untold.predict(Frame(frame, CPU)), told.bank.run(embedding)[0, 0].sigmoid())
+    untold.restore(parents)
+    assert torch.equal(untold.predict(Frame(frame, CPU)), before)
+
+
+@torch.inference_mode()
 def test_state_round_trip() -> None:
     frame, _ = scene()
     told, _, samples = stage(adapt=True)

@@ -36,7 +36,8 @@ class HeadForeground(ForegroundStage):
         super().__init__(config.threshold)
         self.config = config
         self.backbone, self.parent = backbone, parent
-        self.bank: HeadBank | None = None  # the parent's head, as long as it is not adapted
+        self.bank = HeadBank(parent.head, 1)
+        self._adapted = False
 
     def adapt(self, samples: Samples, seed: int, on_step: OnStep | None = None) -> None:
         if self.config.adapt:
@@ -49,6 +50,7 @@ class HeadForeground(ForegroundStage):
                 weights = torch.maximum(union, whole)
             self.bank = HeadBank(self.parent.head, 1)
             self.bank.fit(embeddings, union, self.config.fit, seed, weights, on_step)
+            self._adapted = True
 
     def predict(self, frame: Frame) -> Tensor:
         """Foreground probability ``(Hp / 4, Wp / 4)``: the parent's or the adapted head's, the higher.
@@ -57,18 +59,18 @@ class HeadForeground(ForegroundStage):
         dancer who turns around would be struck out. The parent still knows a dancer when it sees one.
         """
         logits = parents_foreground(frame, self.backbone, self.parent)
-        if self.bank is not None:
+        if self._adapted:  # else the bank is the parent's head, which has been asked
             adapted = self.bank.run(embed(frame, self.backbone, self.parent))
             logits = torch.maximum(logits, adapted) if self.config.adapt else adapted
         return logits[0, 0].sigmoid()
 
     def state(self) -> dict[str, Tensor]:
-        return {} if self.bank is None else {f"head{i}": p for i, p in enumerate(self.bank.params)}
+        return {f"head{i}": p for i, p in enumerate(self.bank.params)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.bank = HeadBank(self.parent.head, 1) if state else None
-        if self.bank is not None:
-            self.bank.params = [state[f"head{i}"] for i in range(4)]
+        parents = HeadBank(self.parent.head, 1).params
+        self.bank.params = [state[f"head{i}"] for i in range(4)]
+        self._adapted = not all(map(torch.equal, self.bank.params, parents))
 
 
 def embed(frame: Frame, backbone: torch.nn.Module, parent: ParentNet) -> Tensor:
