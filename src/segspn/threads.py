@@ -13,7 +13,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -69,9 +69,18 @@ def do_all(jobs: Iterable[Job], threads: int) -> None:
         raise failed.pop()
 
 
-def side_by_side(jobs: Sequence[Job], device: str) -> None:
+def in_bands(rows: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call ``rows(first, last)`` for all of ``count`` rows, in bands on up to ``threads`` threads."""
+    # More bands than threads: one thread may be held up.
+    edges = [count * k // (2 * threads) for k in range(2 * threads + 1)]
+    bands = zip(edges[:-1], edges[1:], strict=True)
+    do_all([partial(rows, *band) for band in bands if band[0] < band[1]], threads)
+
+
+def side_by_side(jobs: Iterable[Job], device: str) -> None:
     """Do jobs made of torch's operations on tensors of a ``device``: on the CPU at the same time, where
-    they can have torch's threads, each on one of them.
+    they can have torch's threads, each on one of them. The longest should come first, or a thread waits
+    for it.
 
     Small maps are done little sooner by two threads than by one. Gradients are recorded as they are for
     the caller; an autocast is a job's own to begin.
@@ -79,11 +88,8 @@ def side_by_side(jobs: Sequence[Job], device: str) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    alone = device != "cpu" or min(threads, len(jobs)) < 2
-    if alone or _torchs_threads(threads) is None:  # threads of Python's would each start torch's
-        for job in jobs:
-            job()
-        return
+    if device != "cpu" or _torchs_threads(threads) is None:
+        threads = 1  # threads of Python's would each start torch's
     frozen, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def like_the_caller(job: Job) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from segspn.spn import enlarge
-from segspn.spn.enlarge import halved, judged, quadrupled
+from segspn.spn.enlarge import bicubic, halved, judged
 
 SIZES = [(1, 1), (2, 5), (7, 3), (16, 24), (33, 40)]
 
@@ -20,7 +19,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
 
 
-def by_torch(function: Callable[..., Any], *args: Tensor) -> Any:
+def by_torch(function: Callable[..., Any], *args: Any) -> Any:
     """What torch makes of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(enlarge, "_in_one_pass", lambda x: False)
@@ -28,14 +27,14 @@ def by_torch(function: Callable[..., Any], *args: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_quadrupled(size: tuple[int, int], threads: None) -> None:
-    values = 5 * torch.randn(2, 3, *size)
-    torch.testing.assert_close(quadrupled(values), by_torch(quadrupled, values))
+def test_bicubic(size: tuple[int, int], threads: None) -> None:
+    values, larger = 5 * torch.randn(2, 3, *size), (4 * size[0], 4 * size[1])
+    torch.testing.assert_close(bicubic(values, larger), by_torch(bicubic, values, larger))
 
 
-def test_quadrupled_of_a_window() -> None:
+def test_bicubic_of_a_window() -> None:
     values = torch.randn(1, 2, 9, 12)[:, 1:, 2:7, 3:11]
-    torch.testing.assert_close(quadrupled(values), by_torch(quadrupled, values))
+    torch.testing.assert_close(bicubic(values, (20, 32)), by_torch(bicubic, values, (20, 32)))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -63,5 +62,5 @@ def test_gradients_are_torchs() -> None:
     (values.sum() + hold.sum()).backward()
     assert answers.grad is not None and float(answers.grad.abs().min()) > 0
     own = torch.randn(1, 2, 8, 12, requires_grad=True)
-    (quadrupled(own).sum() + halved(own).sum()).backward()
+    (bicubic(own, (32, 48)).sum() + halved(own).sum()).backward()
     assert own.grad is not None and float(own.grad.abs().min()) > 0

@@ -189,7 +189,6 @@ class HeadInstances(InstanceStage):
             scores = place.cut(learning[:, one], CELL)
             place.cut(logits[:, one], _FINE)[:] = self.log_odds(decoded, said, scores)
 
-        # The longest first, or a thread waits for it.
         order = sorted(range(len(rooms)), key=lambda n: -rooms[n].area)
         side_by_side([partial(decode, n) for n in order], last.device.type)
         logits = compete(rivals.settle(logits[0])[None])

@@ -212,7 +212,7 @@ class _Run:
         steps = self._load() if resumed else self._work.begin(sweep)
         if resumed:
             self._steps = steps
-        stop, backward = indices[-1] + indices.step, indices.step < 0
+        stop = indices[-1] + indices.step
         # Closed at once when something goes wrong: a traceback would keep both alive.
         with (
             closing(steps),
@@ -224,13 +224,15 @@ class _Run:
                     # It may take long, and there is nothing yet that Ctrl-C could tear.
                     result = steps.step(index, frame)
                     with self._ctrl_c.held():
-                        self._begin(index, backward, frame, result, clock)
+                        self._begin(index, frame, result, clock)
                         self._steps = steps
                 else:
                     with self._ctrl_c.held():
                         self._steps = steps
                         result = steps.step(index, frame)
-                        self._finish(index, backward, frame, result, clock)
+                        if result.cut:  # going back, the frame is the last one of its scene
+                            self._checkpoint.cuts.append(index + (indices.step < 0))
+                        self._finish(index, frame, result, clock)
                         if self._checkpoint.done % CHECKPOINT_EVERY == 0:
                             self._save()
                 advance()
@@ -240,9 +242,7 @@ class _Run:
             raise InputError(f"{self._layout.work} lacks a session: start anew with --overwrite")
         return self._work.load(self._layout.work / self._checkpoint.session)
 
-    def _begin(
-        self, index: int, backward: bool, frame: np.ndarray, result: FrameResult, clock: float
-    ) -> None:
+    def _begin(self, index: int, frame: np.ndarray, result: FrameResult, clock: float) -> None:
         """Make the folders and write the first frame: only now, when little can go wrong."""
         if self._overwrite:
             self._layout.clear()
@@ -250,23 +250,19 @@ class _Run:
         try:
             make_folders(self._files.folders())
             self._save()
-            self._finish(index, backward, frame, result, clock)
+            self._finish(index, frame, result, clock)
         except InputError:  # a full disk: leave it as it was
             if new:
                 self._layout.clear()
                 remove_if_empty(self._layout.out)
             raise
 
-    def _finish(
-        self, index: int, backward: bool, frame: np.ndarray, result: FrameResult, clock: float
-    ) -> None:
+    def _finish(self, index: int, frame: np.ndarray, result: FrameResult, clock: float) -> None:
         annotation = self._work.annotations.get(index)
         self._files.write(self._source.names[index], frame, result, annotation)
         timings = {**result.timings, "frame": time.perf_counter() - clock}
         for stage, seconds in timings.items():
             self._checkpoint.timings.setdefault(stage, []).append(round(seconds, 6))
-        if result.cut:
-            self._checkpoint.cuts.append(index + backward)
         self._checkpoint.done += 1
         self._checkpoint.seconds = time.perf_counter() - self._begun
 

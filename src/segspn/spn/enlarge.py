@@ -7,7 +7,6 @@ agree but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,19 +17,19 @@ from torch import Tensor
 
 from segspn.compiled import njit
 from segspn.exponential import sigmoid
-from segspn.threads import do_all
+from segspn.threads import in_bands
 
 _CELLS = 4  # of a map, 2x2, in the channels of an answer
 
 
-def quadrupled(values: Tensor) -> Tensor:
-    """``(B, N, h, w)`` -> bicubic, ``(B, N, 4 h, 4 w)``."""
-    if not _in_one_pass(values):
-        return F.interpolate(values, scale_factor=4, mode="bicubic", align_corners=False)
-    b, n, h, w = values.shape
-    out = values.new_empty(b, n, 4 * h, 4 * w)
+def bicubic(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(B, N, h, w)`` -> ``(B, N, *size)``; in one pass where that is four times as high and wide."""
+    h, w = values.shape[-2:]
+    if size != (4 * h, 4 * w) or not _in_one_pass(values):
+        return F.interpolate(values, size=size, mode="bicubic", align_corners=False)
+    out = values.new_empty(*values.shape[:2], *size)
     for source, target in _maps(values, out):
-        _in_bands(partial(_quadruple, source, target, _TAPS), h)
+        in_bands(partial(_quadruple, source, target, _TAPS), h, torch.get_num_threads())
     return out
 
 
@@ -41,7 +40,7 @@ def halved(values: Tensor) -> Tensor:
         return F.avg_pool2d(values.sigmoid(), 2).mul(2).sub(1).flatten(0, 1)[:, None]
     out = values.new_empty(b, n, height // 2, width // 2)
     for source, target in _maps(values, out):
-        _in_bands(partial(_halve, source, target), height // 2)
+        in_bands(partial(_halve, source, target), height // 2, torch.get_num_threads())
     return out.flatten(0, 1)[:, None]
 
 
@@ -62,7 +61,7 @@ def judged(answers: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
     out, hold = torch.empty_like(given), torch.empty_like(given)
     answered = answers.float().contiguous().unflatten(0, (b, n))
     for arrays in _maps(answered, given, out, hold):
-        _in_bands(partial(_judge, *arrays), 2 * answers.shape[-2])
+        in_bands(partial(_judge, *arrays), 2 * answers.shape[-2], torch.get_num_threads())
     return out, hold
 
 
@@ -75,13 +74,6 @@ def _maps(*batches: Tensor) -> list[tuple[Any, ...]]:
     arrays = [batch.numpy() for batch in batches]
     b, n = arrays[0].shape[:2]
     return [tuple(array[k, m] for array in arrays) for k in range(b) for m in range(n)]
-
-
-def _in_bands(rows: Callable[[int, int], None], count: int) -> None:
-    """Call ``rows`` for all from 0 to ``count``, in bands on torch's number of threads."""
-    threads = torch.get_num_threads()
-    edges = np.linspace(0, count, min(threads, count) + 1).astype(int)
-    do_all([partial(rows, *edge) for edge in zip(edges[:-1], edges[1:], strict=True)], threads)
 
 
 def _taps() -> Any:

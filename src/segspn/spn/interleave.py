@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segspn.compiled import njit
 from segspn.exponential import sigmoid
-from segspn.threads import do_all
+from segspn.threads import in_bands
 
 _BLOCK = 32  # cells whose values wait in the first-level cache to be spread
 
@@ -34,13 +34,7 @@ def interleave(cells: Tensor) -> Tensor:
     out = cells.new_empty(1, channels // 4, 2 * h, 2 * w)
     flat = cells.as_strided(((h - 1) * row + w * width,), (1,)).numpy()
     maps = out[0].numpy().view(np.float64)
-    # More jobs than threads: one thread may be held up.
-    bands = np.linspace(0, h, 2 * torch.get_num_threads() + 1).astype(int)
-    jobs = [
-        partial(_rows, flat, row, maps, first, last)
-        for first, last in zip(bands[:-1], bands[1:], strict=True)
-    ]
-    do_all(jobs, torch.get_num_threads())
+    in_bands(partial(_rows, flat, row, maps), h, torch.get_num_threads())
     return out
 
 

@@ -53,11 +53,9 @@ class Propagation(nn.Module):
             x = torch.logit(x, 1e-4).clamp(-self.limit, self.limit)
         if x.shape[-2:] == size:
             return x
-        if (4 * x.shape[-2], 4 * x.shape[-1]) == size:
-            from segspn.spn.enlarge import quadrupled  # which loads numba
+        from segspn.spn.enlarge import bicubic  # which loads numba
 
-            return quadrupled(x)
-        return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
+        return bicubic(x, size)
 
     def forward(self, values: Tensor, gates: Tensor, hold: Tensor | None = None) -> Tensor:
         """Values ``(B, N, H, W)``, gates ``(B, 4, 3, H, W)`` -> logits ``(B, N, H, W)``.
@@ -143,13 +141,13 @@ class SpnRefiner(nn.Module):
         assert self.backbone is not None and self.parent is not None and self.evidence is not None
         judge = self.evidence.judge
         boxes = [Place.around(seen, stride, AROUND) for seen in scores > VISIBLE]
-        rooms = [None if box is None else box.grown(out.shape[-2:]) for box in boxes]
-        seen = [room for room in rooms if room is not None]
-        if not seen:
+        found = [(k, box, box.grown(out.shape[-2:])) for k, box in enumerate(boxes) if box is not None]
+        if not found:
             return
-        whole = Place.joined(seen).grown(out.shape[-2:])
+        rooms = [room for _, _, room in found]
+        whole = Place.joined(rooms).grown(out.shape[-2:])
         # Guidance is the same for all objects: once for all, unless they are few and far apart.
-        apart = sum(room.area for room in seen) < whole.area
+        apart = sum(room.area for room in rooms) < whole.area
         frame.features(self.backbone)  # here, on all threads: in jobs each would make them for itself
         embed(frame, self.backbone, self.parent)
         shared = None if apart else self._guide(frame, whole)
@@ -168,12 +166,7 @@ class SpnRefiner(nn.Module):
             logits = self.propagation(judged.float(), gates, hold.float())
             torch.sigmoid(box.within(room).cut(logits[0, 0]), out=box.cut(out)[k])
 
-        found = [
-            (k, box, room)
-            for k, (box, room) in enumerate(zip(boxes, rooms, strict=True))
-            if box is not None and room is not None
-        ]
-        found.sort(key=lambda each: -each[2].area)  # the longest first, or a thread waits for it
+        found.sort(key=lambda each: -each[2].area)
         side_by_side([partial(write, *each) for each in found], scores.device.type)
 
     def _guide(self, frame: Frame, place: Place) -> tuple[Looked, Tensor]:
