@@ -1,6 +1,6 @@
 """The numba kernels of :mod:`segspn.instance.matching`.
 
-A tile of remembered cells meets a dozen queries at a time, whose products stay in registers; the
+A tile of remembered cells meets six or twelve queries at a time, whose products stay in registers; the
 weights that come of them are used at once. That is written in vectors (LLVM's, of any machine): element
 by element LLVM would keep its sums in memory and call a library for each exponential.
 
@@ -23,25 +23,32 @@ from segspn.compiled import njit
 from segspn.exponential import BITS, call, fma, power
 
 LANES = 16  # remembered cells of a tile, one in each lane of a vector
-GROUP = 12  # queries that meet it at once
 BYTES = 4  # of a key, that are multiplied at once
 
 _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 
 
+def _has(*features: str) -> bool:
+    """Whether the processor that numba compiles for has all of these."""
+    told = getattr(config, "CPU_NAME", None) or getattr(config, "CPU_FEATURES", None)
+    if told or not getattr(config, "ENABLE_AVX", True):  # not this one
+        return False
+    known = binding.get_host_cpu_features()
+    return all(known.get(feature, False) for feature in features)
+
+
 def _dot_lanes() -> int:
     """How many lanes the processor's instruction for products of bytes has; 0: there is none."""
-    told = getattr(config, "CPU_NAME", None) or getattr(config, "CPU_FEATURES", None)
-    if told or not getattr(config, "ENABLE_AVX", True):  # numba compiles for another processor
-        return 0
-    features = binding.get_host_cpu_features()
-    if features.get("avx512vnni") and features.get("avx512vl"):
+    if _has("avx512vnni", "avx512vl"):
         return LANES
-    return LANES // 2 if features.get("avxvnni") else 0
+    return LANES // 2 if _has("avxvnni") else 0
 
 
 DOT_LANES = _dot_lanes()
+# Queries that meet a tile at once. Sums that find no register cost half of the speed: AVX-512 has 32
+# of a tile's width, AVX2 sixteen of half of it.
+GROUP = 12 if _has("avx512f") else 6
 ZERO = np.int32(-0x7F7F7F80)  # four bytes of 128
 
 
