@@ -1,4 +1,7 @@
-"""An engine without nets: boxes are filled, clicks are discs, objects move one pixel a frame."""
+"""An engine without nets: boxes are filled, clicks are discs, objects move one pixel a frame.
+
+Scenes change where frames get brighter than the engine's ``edge``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ class Found:
     labels: np.ndarray
     scores: np.ndarray
     ids: tuple[int, ...]
+    cut: bool
 
 
 class FakeTracker:
@@ -28,12 +32,17 @@ class FakeTracker:
         self._engine = engine
         self._masks: dict[int, np.ndarray] = {}
         self.lessons: list[dict[int, int]] = []
+        self._bright = False  # of the last frame
 
     def annotate(self, frame: np.ndarray, masks: Mapping[int, np.ndarray]) -> None:
         for mask in masks.values():
             assert mask.dtype == np.bool_ and mask.shape == frame.shape[:2]
         self.lessons.append({i: int(mask.sum()) for i, mask in masks.items()})
         self._masks |= masks
+        self._bright = self._is_bright(frame)
+
+    def _is_bright(self, frame: np.ndarray) -> bool:
+        return bool(frame.mean() > self._engine.edge)
 
     def step(self, frame: np.ndarray) -> Found:
         self._engine.gate.wait(10)
@@ -43,7 +52,8 @@ class FakeTracker:
             labels[mask] = object_id
         ids = tuple(sorted(self._masks))
         scores = np.stack([(labels == i) * np.float32(0.95) for i in ids])
-        return Found(labels, scores, ids)
+        before, self._bright = self._bright, self._is_bright(frame)
+        return Found(labels, scores, ids, before != self._bright)
 
 
 class FakeEngine:
@@ -52,6 +62,7 @@ class FakeEngine:
         self.gate = threading.Event()  # closed: trackers wait
         self.gate.set()
         self.warmed = False
+        self.edge = 256.0
         self.trackers: list[FakeTracker] = []
 
     def warm(self) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 
 
 @pytest.fixture
-def saved(page) -> bytes:
-    """A project with a drawn frame, tracked ones and a removed object."""
+def saved(page, engine) -> bytes:
+    """A project with a drawn frame, tracked ones, a removed object and a cut."""
+    engine.edge = 65.0
     page.post("objects", name="gone")
     page.post("objects", name="cube")
     page.box(0, 10, 10, 20, 20, 1)
@@ -63,6 +64,12 @@ def test_a_project_comes_back_as_it_was(page, saved, serve, clip):
     assert other.finish()["phase"] == "done"
 
 
+def test_an_older_project_tells_of_no_cuts(page, saved):
+    old = changed(saved, lambda index: index.pop("cuts"))
+    told = page.upload("work.segspn.zip", old, "project").json()
+    assert not any(facts["cut"] for facts in told["frames"].values())
+
+
 def test_it_holds_json_and_png_alone(saved):
     names = zipfile.ZipFile(io.BytesIO(saved)).namelist()
     assert names[0] == "project.json" and all(name.endswith(".png") for name in names[1:])
@@ -96,6 +103,8 @@ def test_a_project_needs_its_own_video(saved, serve, tmp_path):
         lambda z: changed(z, lambda i: i["objects"].append(i["objects"][0])),
         lambda z: changed(z, lambda i: i["drawn"].update({"99": [1]})),
         lambda z: changed(z, lambda i: i["drawn"].update({"x/../y": [1]})),
+        lambda z: changed(z, lambda i: i.update(cuts=[99])),
+        lambda z: changed(z, lambda i: i.update(cuts=7)),
         lambda z: changed(z, lambda i: i["objects"][0].update(id=-1)),
         lambda z: changed(z, lambda i: i["objects"][0].update(colour="red")),
     ],

@@ -36,6 +36,16 @@ def test_look_measures_size_and_certainty():
     assert look(labels, 4, score, drawn=False) == Look(0.0, 0.0, False)
 
 
+def test_another_scene_is_no_reason_to_doubt():
+    steady, gone = Look(0.1, 0.95, False), Look(0.0, 0.0, False)
+    looks = {
+        0: {1: steady, 2: gone, 3: steady, 4: steady},
+        1: {1: gone, 2: steady, 3: Look(0.02, 0.95, False), 4: Look(0.1, 0.5, False)},
+    }
+    assert set(doubts(looks, range(2))[1]) == {1, 2, 3, 4}
+    assert doubts(looks, range(2), {1}) == {1: {4: "unsure"}}
+
+
 def test_doubts_of_frames():
     steady, small = Look(0.1, 0.95, False), Look(0.02, 0.95, False)
     looks = {0: {1: steady, 2: steady}, 1: {1: steady, 2: small}, 2: {1: steady, 2: small}}

@@ -47,6 +47,19 @@ def test_forward_backward_both(page):
     assert sorted(map(int, page.state()["frames"])) == list(range(COUNT))
 
 
+@pytest.mark.parametrize(("start", "direction"), [(0, "forward"), (11, "backward"), (6, "both")])
+def test_the_first_frame_of_a_scene_is_told_whichever_way_a_run_goes(page, engine, start, direction):
+    engine.edge = 65.0  # frame 7 is the first brighter one
+    page.box(start, 10, 10, 20, 20)
+    page.post("run", frame=start, direction=direction)
+    page.finish()
+    assert [f for f, facts in page.state()["frames"].items() if facts["cut"]] == ["7"]
+    engine.edge = 256.0
+    page.post("run", frame=start, direction=direction)
+    page.finish()
+    assert not any(facts["cut"] for facts in page.state()["frames"].values())
+
+
 def test_nothing_to_run_from(page):
     answer = page.post("run", frame=3, direction="forward")
     assert answer.status_code == 422 and "nothing is marked in frame 3" in answer.json()["error"]

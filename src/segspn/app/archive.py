@@ -34,6 +34,7 @@ def save_project(project: Project, clip: Clip, name: str, target: Path) -> None:
         ],
         "drawn": {str(frame): sorted(ids) for frame, ids in sorted(project.drawn.items())},
         "tracked": {str(frame): list(ids) for frame, ids in sorted(tracked.items())},
+        "cuts": sorted(project.cuts),
     }
     with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(_INDEX, json.dumps(index, indent=1), zipfile.ZIP_DEFLATED)
@@ -59,6 +60,7 @@ def load_project(path: Path, clip: Clip, folder: Path) -> Project:
             _require_masks(archive, drawn, tracked)
             _unpack(archive, folder, _PER_PIXEL * project.size[0] * project.size[1] + 65536)
             project.adopt(drawn, tracked)
+            project.cuts = _cuts(index, project)
     except InputError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -123,6 +125,14 @@ def _frames(index: dict[str, Any], kind: str, project: Project) -> dict[int, lis
             raise InputError("that project names frames or objects that are not there")
         found[int(frame)] = [_whole(i) for i in ids]
     return found
+
+
+def _cuts(index: dict[str, Any], project: Project) -> set[int]:
+    """The first frames of scenes, which older files do not tell of."""
+    cuts = index.get("cuts", [])
+    if not all(type(frame) is int and 0 < frame < project.count for frame in cuts):
+        raise InputError("that project names frames or objects that are not there")
+    return set(cuts)
 
 
 def _unpack(archive: zipfile.ZipFile, folder: Path, most: int) -> None:

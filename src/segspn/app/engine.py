@@ -31,7 +31,8 @@ class Prompt:
 
 
 class Tracked(Protocol):
-    """``labels`` int32 (H, W); ``scores`` float32 (N, H, W) in 0..1, in the order of ``ids``."""
+    """``labels`` int32 (H, W); ``scores`` float32 (N, H, W) in 0..1, in the order of ``ids``; ``cut``: the
+    frame shows another scene than the one before it."""
 
     @property
     def labels(self) -> np.ndarray: ...
@@ -41,6 +42,9 @@ class Tracked(Protocol):
 
     @property
     def ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def cut(self) -> bool: ...
 
 
 class Tracker(Protocol):

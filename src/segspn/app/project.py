@@ -49,6 +49,7 @@ class Project:
         things: objects by id, removed ones included.
         drawn: frame -> objects that were drawn there.
         looks: frame -> object -> what there is to see of it, for every frame with a mask.
+        cuts: frames that show another scene than the frame before, as far as runs have found.
     """
 
     def __init__(self, folder: Path, size: tuple[int, int], count: int) -> None:
@@ -56,6 +57,7 @@ class Project:
         self.things: dict[int, Thing] = {}
         self.drawn: dict[int, frozenset[int]] = {}
         self.looks: dict[int, dict[int, Look]] = {}
+        self.cuts: set[int] = set()
         self._tracked: dict[int, tuple[int, ...]] = {}  # frame -> objects with a score map
         self._folders = {kind: folder / kind for kind in ("drawn", "tracked", "scores")}
         for path in self._folders.values():
@@ -162,6 +164,10 @@ class Project:
             write_score_map(self._score_file(frame, object_id), np.clip(score, 0, 1))
         self._tracked[frame] = ids
         self._look_again(frame)
+
+    def note_cut(self, frame: int, cut: bool) -> None:
+        """Whether ``frame`` shows another scene than the frame before."""
+        (self.cuts.add if cut else self.cuts.discard)(frame)
 
     def undo(self) -> int | None:
         """Take the last change back; the frame it was in, if it was in one.

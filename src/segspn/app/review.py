@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +55,15 @@ def doubt(now: Look, before: Look | None) -> str | None:
 
 
 def doubts(
-    looks: Mapping[int, Mapping[int, Look]], frames: Iterable[int]
+    looks: Mapping[int, Mapping[int, Look]],
+    frames: Iterable[int],
+    cuts: Collection[int] = (),
 ) -> dict[int, dict[int, str]]:
-    """Of ``frames``, those with doubtful objects: frame -> object -> why."""
+    """Of ``frames``, those with doubtful objects: frame -> object -> why. In ``cuts``, which begin
+    another scene, that objects come, go or change their size is no reason."""
     found: dict[int, dict[int, str]] = {}
     for frame in frames:
-        before = looks.get(frame - 1, {})
+        before = {} if frame in cuts else looks.get(frame - 1, {})
         why = {i: doubt(now, before.get(i)) for i, now in looks.get(frame, {}).items()}
         doubtful = {i: told for i, told in why.items() if told is not None}
         if doubtful:

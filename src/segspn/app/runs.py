@@ -230,6 +230,8 @@ class Run:
             found = live.tracker.step(small)
         labels = self._scale.enlarge_labels(found.labels, found.scores, found.ids)
         self._project.track(frame, labels, found.scores, found.ids)
+        # Of the two frames the later one begins a scene, whichever way the run goes.
+        self._project.note_cut(max(frame, live.at), found.cut)
         live.at = frame
         if frame in self._project.drawn:
             self._teach(live.tracker, frame, self._project.drawn[frame])

@@ -216,7 +216,7 @@ class Tab:
         opened = self.require_open()
         project = opened.project
         wide = sorted({f for frame in frames for f in (frame, frame + 1) if f < project.count})
-        why = doubts(project.looks, wide)
+        why = doubts(project.looks, wide, project.cuts)
         present = {thing.id for thing in project.present}
         told: dict[int, Any] = {}
         for frame in wide:
@@ -225,6 +225,7 @@ class Tab:
                 "objects": {i: [round(v.area, 6), round(v.confidence, 4)] for i, v in looks.items()},
                 "doubts": {i: told for i, told in why.get(frame, {}).items() if i in present},
                 "drawn": sorted(project.drawn.get(frame, frozenset()) & present),
+                "cut": frame in project.cuts,
             }
         return {
             "objects": [

@@ -3,7 +3,7 @@
 export const state = {
   video: null, // {name, frames, size: [h, w], shown: [h, w], fps, number}
   objects: [], // {id, name, colour}
-  frames: new Map(), // frame -> {objects: {id: [area, confidence]}, doubts: {id: why}, drawn: [id]}
+  frames: new Map(), // frame -> {objects: {id: [area, confidence]}, doubts: {id: why}, drawn: [id], cut}
   job: null,
   undo: false,
   unfinished: false,

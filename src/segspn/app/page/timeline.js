@@ -29,7 +29,7 @@ export class Timeline {
 
   words(frame) {
     const facts = state.frames.get(frame);
-    const lines = [`frame ${frame}`];
+    const lines = [facts?.cut ? `frame ${frame}: another scene begins` : `frame ${frame}`];
     for (const object of state.objects) {
       const seen = facts?.objects[object.id];
       if (!seen) continue;
@@ -57,6 +57,7 @@ export class Timeline {
     const step = (width - 2 * PAD) / state.video.frames;
     const x = (frame) => PAD + frame * step;
     this.ruler(context, x, width, ink);
+    this.cuts(context, x, height, ink);
     this.rows(context, x, step, ink);
     this.marks(context, x, step, ink);
     context.fillStyle = ink("--main");
@@ -81,6 +82,20 @@ export class Timeline {
       context.fillRect(Math.round(x(frame)), 3, 1, 4);
       context.fillText(String(frame), x(frame) + 3, 2);
     }
+  }
+
+  cuts(context, x, height, ink) {
+    context.strokeStyle = ink("--soft");
+    context.setLineDash([3, 3]);
+    context.beginPath();
+    for (const [frame, facts] of state.frames) {
+      if (!facts.cut) continue;
+      const at = Math.round(x(frame)) + 0.5;
+      context.moveTo(at, 16);
+      context.lineTo(at, height - 4);
+    }
+    context.stroke();
+    context.setLineDash([]);
   }
 
   rows(context, x, step, ink) {
