@@ -31,8 +31,8 @@ class Prompt:
 
 
 class Tracked(Protocol):
-    """``labels`` int32 (H, W); ``scores`` float32 (N, H, W) in 0..1, in the order of ``ids``; ``cut``: the
-    frame shows another scene than the one before it."""
+    """``labels`` int32 (H, W); ``scores`` float32 (N, H, W) in 0..1, in the order of ``ids``; ``cut``:
+    the frame shows another scene than the one before it."""
 
     @property
     def labels(self) -> np.ndarray: ...
