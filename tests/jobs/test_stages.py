@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from clips import contents, make_frames, make_mask, mask_labels, picture_of
@@ -17,6 +19,7 @@ from segspn.jobs import (
     run_spn,
     segment_video,
 )
+from segspn.jobs.stage_models import with_preset
 from segspn.video import open_source, read_labels, read_score_map, write_mask, write_score_map
 
 BIG = (64, 96)
@@ -200,8 +203,13 @@ def test_a_model_that_was_fitted_before_gives_the_same(segmenter, clip, tmp_path
     assert not (tmp_path / "c").exists()
 
 
-def test_foreground_model_and_its_snapshots(segmenter, clip, tmp_path):
+@pytest.mark.parametrize("adapts", [True, False])
+def test_foreground_model_and_its_snapshots(segmenter, clip, tmp_path, adapts):
+    """Who asks for it gets it, with presets too that adapt nothing by themselves."""
     source, mask = clip
+    preset = segmenter.preset
+    preset = replace(preset, foreground=replace(preset.foreground, adapt=adapts))
+    segmenter = with_preset(segmenter, preset)
     paths = fit_stage(
         source, mask, tmp_path / "models", segmenter=segmenter, iterations=6, snapshot_every=4
     )

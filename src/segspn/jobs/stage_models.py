@@ -170,6 +170,8 @@ def _schedule(preset: Preset, target: str, iterations: int | None) -> Preset:
     room = FOREGROUND if target == FOREGROUND else "instance"
     config: Any = getattr(preset, room)
     changed: dict[str, Any] = {}
+    if target == FOREGROUND:  # asked for, it adapts with any preset
+        config = replace(config, adapt=True)
     if not isinstance(config, InstanceConfig):
         changed[room] = replace(config, fit=replace(config.fit, steps=iterations))
     elif iterations > 1:
