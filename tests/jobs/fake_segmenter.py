@@ -114,6 +114,9 @@ class FakeVideoRefiner:
         refined = self.refiner.refine_pixels(frame, scores)
         return np.clip(refined + self.bias.numpy()[:, None, None] * (scores > 0), 0, 1)
 
+    def alike(self) -> None:
+        return None
+
     def motion(self) -> np.ndarray:
         return np.zeros((2, 12, 16), np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -96,6 +97,29 @@ def test_a_cut_is_known_and_only_a_cut(refiner: SpnRefiner) -> None:
         video.accept(frame, labels[0], (1,))
     assert told == [False, False, False, True, False]
     assert not VideoRefiner(published(), 1).cut()
+
+
+def test_objects_that_differ_are_told_from_look_alikes(refiner: SpnRefiner) -> None:
+    """Of three objects the second is a copy of the first, the third, which comes later, is another."""
+    rng = np.random.default_rng(1)
+    ground = rng.integers(20, 70, (96, 256, 3)).astype(np.uint8)
+    thing = cv2.GaussianBlur(rng.integers(0, 255, (48, 48, 3)).astype(np.uint8), (0, 0), 3)
+    two, labels = ground.copy(), np.zeros((96, 256), np.int32)
+    for i, left in ((1, 16), (2, 96)):
+        two[24:72, left : left + 48], labels[24:72, left : left + 48] = thing, i
+    three, more = two.copy(), labels.copy()
+    three[24:72, 192:240], more[24:72, 192:240] = (230, 40, 20), 3
+    video = VideoRefiner(refiner, 3)
+    assert video.alike() == [(1, 0), (2, 0), (2, 1)]  # who knows?
+    video.accept(two, labels, (1, 2, 3))
+    assert video.alike() == [(1, 0), (2, 0), (2, 1)]
+    for _ in range(3):
+        video.accept(three, more, (1, 2, 3))
+    assert video.alike() == [(1, 0)]
+    resumed = VideoRefiner(refiner, 3)
+    resumed.restore(video.state())
+    assert resumed.alike() == [(1, 0)]
+    assert VideoRefiner(published(), 3).alike() is None
 
 
 def test_memory_is_bounded(refiner: SpnRefiner) -> None:

@@ -5,7 +5,7 @@
 ``release`` (what the authors' published demo does) and ``paper`` (what the paper describes).
 """
 
-from segspn.craf.base import NOTHING, Craf, CrafResult, Pairs, Sight, State
+from segspn.craf.base import NOTHING, Craf, CrafResult, Pairs, Sight, State, named
 from segspn.craf.build import build_craf
 from segspn.craf.folder import filter_folder
 from segspn.craf.merge import merge
@@ -32,4 +32,5 @@ __all__ = [
     "build_craf",
     "filter_folder",
     "merge",
+    "named",
 ]

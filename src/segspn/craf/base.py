@@ -38,6 +38,12 @@ class Sight:
 
 NOTHING = Sight()
 
+
+def named(pairs: Collection[tuple[int, int]] | None, ids: Sequence[int]) -> Pairs | None:
+    """``pairs`` of positions in ``ids``, which ascend, as a `Sight` has them; None stays None."""
+    return None if pairs is None else [(ids[min(pair)], ids[max(pair)]) for pair in pairs]
+
+
 # Scores that come out of an interpolation or a softmax may miss 0..1 by rounding, not by more.
 _ROUNDING = 1e-3
 

@@ -131,6 +131,15 @@ class Memory:
         for key, share, index in zip(keys, shares, indices, strict=True):
             self.entries.append(_entry(key, share, index, annotated=True))
 
+    def annotated(self) -> tuple[Tensor, Tensor]:
+        """Keys ``(A, K, h, w)`` and shares ``(A, N, 2h, 2w)`` of the annotated frames that are there."""
+        frames = [e for e in self.entries if e.annotated]
+        keys, shares = (
+            torch.stack(maps).permute(0, 3, 1, 2)
+            for maps in ([e.keys for e in frames], [e.values[..., :-1] for e in frames])
+        )
+        return keys, F.pixel_shuffle(shares, SUB)
+
     def read(self, keys: Tensor, region: Tensor) -> Tensor:
         """Shares ``(N, 2h, 2w)`` in 0..1 that the bank votes for, given ``keys`` ``(K, h, w)``.
 

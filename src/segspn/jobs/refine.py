@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from segspn.craf import NOTHING, Sight, merge
+from segspn.craf import NOTHING, Sight, merge, named
 from segspn.errors import InputError
 from segspn.heap import empty
 from segspn.jobs.checkpoint import mask_identity
@@ -284,7 +284,7 @@ class _Refinement:
         else:
             sight = NOTHING
             if self._refiner is not None:
-                sight = Sight(self._refiner.motion())
+                sight = Sight(self._refiner.motion(), named(self._refiner.alike(), work.ids))
                 if cut:
                     self._filter.scatter()
             scores, labels = self._filter.step(refined, _THRESHOLD, allowed, sight)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone import Frame, label_shares
-from segspn.craf import Craf, Sight, build_craf, merge
+from segspn.craf import Craf, Sight, build_craf, merge, named
 from segspn.foreground import ForegroundStage, Samples, Shot
 from segspn.heap import empty
 from segspn.instance import InstanceStage, View
@@ -179,9 +179,7 @@ class StagesInOrder:
             None if maps is None else frame.crop(maps, 4).cpu().numpy()
             for maps in (self.instance.motion(frame), self.instance.likeness(frame))
         )
-        pairs = self.instance.alike()
-        named = None if pairs is None else [(self._ids[min(p)], self._ids[max(p)]) for p in pairs]
-        return Sight(motion, named, likeness)
+        return Sight(motion, named(self.instance.alike(), self._ids), likeness)
 
     def _shrink(self, pixels: np.ndarray) -> np.ndarray:
         """A frame ``(H, W, 3)``, or its labels ``(H, W)``, at the size that the preset works at."""

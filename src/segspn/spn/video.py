@@ -13,6 +13,7 @@ from segspn.heap import apart, keep_free_memory, tidy
 from segspn.instance import Memory, MemoryConfig
 from segspn.instance.cut import Scene, frame_layout
 from segspn.instance.motion import flow, grey
+from segspn.instance.rivals import alikeness, pairs_alike
 from segspn.spn.refiner import SpnRefiner, look, without_inventions
 
 LEAST = 0.25
@@ -35,6 +36,7 @@ class VideoRefiner:
         self._memory = None if parent is None else Memory(config or MemoryConfig(), parent.scale.item())
         self._index = 0
         self._known = torch.zeros(count, dtype=torch.bool, device=self.device)
+        self._alike = torch.ones(count, count, device=self.device)  # until it is known better
         self._last: Tensor | None = None
         self._grey: Tensor | None = None
         self._scene: Scene | None = None
@@ -52,6 +54,11 @@ class VideoRefiner:
         if self._grey is None or self._frame is None:
             return None
         return self._frame.crop(flow(self._grey, grey(self._frame)), 4).numpy()
+
+    def alike(self) -> list[tuple[int, int]] | None:
+        """The pairs of objects, by position, that look alike, or that have not both been seen yet; None:
+        not known."""
+        return None if self._memory is None else pairs_alike(self._alike)
 
     @torch.inference_mode()
     def step(self, pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -97,12 +104,15 @@ class VideoRefiner:
         now = frame_layout(frame, keys)
         self._scene = Scene(now) if self._scene is None else self._scene.followed_by(now)
         self._memory.add(keys, shares, self._index, annotated=first)
+        if first:
+            found = alikeness(*self._memory.annotated())
+            self._alike = torch.where(found > -1, found, self._alike)
         self._last = shares
         self._index += 1
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed refiner needs."""
-        state = {"index": torch.tensor(self._index), "known": self._known}
+        state = {"index": torch.tensor(self._index), "known": self._known, "alike": self._alike}
         if self._grey is not None:
             state["grey"] = self._grey
         if self._last is not None and self._scene is not None and self._memory is not None:
@@ -114,6 +124,7 @@ class VideoRefiner:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Counterpart of :meth:`state`, for the same number of objects."""
         self._index, self._known = int(state["index"]), state["known"].to(self.device)
+        self._alike = state["alike"].to(self.device)
         self._last, self._grey, self._frame = state.get("last"), state.get("grey"), None
         scene = {k[6:]: v for k, v in state.items() if k.startswith("scene.")}
         self._scene = Scene.restored(scene) if scene else None
