@@ -56,6 +56,28 @@ def test_unsupported_island_is_kept_within_reach(gap, kept):
     assert labels[12, 12] == 1
 
 
+HIDDEN, SCREEN = (10, 5, 10, 10), (6, 15, 18, 20)  # the second touches the first
+
+
+@pytest.mark.parametrize(
+    ("alike", "screen", "island", "kept"),
+    [
+        ([], SCREEN, (10, 35, 10, 3), True),
+        ([], SCREEN, (10, 37, 10, 3), False),  # beside what may hide it, not attached to it
+        ([], SCREEN, (10, 35, 18, 3), False),  # more than the object may grow
+        ([], (6, 18, 18, 17), (10, 35, 10, 3), False),  # what did not touch the object hides nothing
+        ([(1, 2)], SCREEN, (10, 35, 10, 3), False),
+        (None, SCREEN, (10, 35, 10, 3), False),
+    ],
+)
+def test_object_may_come_out_on_the_other_side_of_what_hides_it(alike, screen, island, kept):
+    craf = start(box(HIDDEN), box(screen))
+    scores = np.stack([box(HIDDEN, island, value=0.8), box(screen, value=0.9)])
+    labels = craf.step(scores, sight=Sight(alike=alike)).labels
+    assert (labels[box(island) > 0] == 1).all() == kept
+    assert (labels[box(HIDDEN) > 0] == 1).all() and (labels[box(screen) > 0] == 2).all()
+
+
 def test_unsupported_islands_may_not_grow_the_object_too_far():
     craf = start(box(BODY), params=ANYWHERE)
     near, farther = (10, 22, 10, 1), (6, 24, 16, 3)  # 100 + 10 + 48 > 1.5 * 100

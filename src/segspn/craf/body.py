@@ -42,15 +42,20 @@ def touching(islands: Regions, others: np.ndarray) -> np.ndarray:
 def may_be_hidden(mask: np.ndarray, labels: np.ndarray) -> bool:
     """Whether the ``mask`` of an object, bool (H, W), not empty, touches another of ``labels``, int32
     (H, W), which may hide more of it."""
+    return touch(mask, labels > 0)
+
+
+def touch(mask: np.ndarray, others: np.ndarray) -> bool:
+    """Whether ``mask``, not empty, touches what else is true in ``others``, both bool (H, W)."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     margin = len(_TOUCHING) // 2
     rows = slice(max(0, y - margin), y + height + margin)
     columns = slice(max(0, x - margin), x + width + margin)
     own = mask[rows, columns]
-    others = (labels[rows, columns] > 0) & ~own
-    if not others.any():
+    near = others[rows, columns] & ~own
+    if not near.any():
         return False
-    return bool((cv2.dilate(own.view(np.uint8), _TOUCHING).view(bool) & others).any())
+    return bool((cv2.dilate(own.view(np.uint8), _TOUCHING).view(bool) & near).any())
 
 
 def left_behind(

@@ -15,9 +15,11 @@ touches another one, which may hide the rest of it. For each island of object i:
    it has moved on, and i has come out from behind it.)
 3. Attachment: without support, but at most ``attached * sqrt(A)`` from a supported island of this
    frame: a part that a thin gap cuts off. Kept.
-4. Reach: without support, but no farther than ``reach * sqrt(A)`` from i's last mask. Such islands
-   are kept, nearest first, while i's area stays within ``growth`` times A, or times the supported
-   area where i has outgrown A. There is no least size: thin objects are full of tiny true islands.
+4. Reach: without support, but no farther than ``reach * sqrt(A)`` from i's last mask; or attached,
+   as in rule 3, to the last mask of an object that looks otherwise and touched i's, from behind
+   which it may come out, however large that is. Such islands are kept, nearest first, while i's
+   area stays within ``growth`` times A, or times the supported area where i has outgrown A. There
+   is no least size: thin objects are full of tiny true islands.
 5. Anything else is a false island: i's score there becomes zero, and the next best object, if any,
    is judged for the place.
 6. Return: an object that was missed in the previous frame, or none of whose islands has support,
@@ -45,13 +47,13 @@ been annotated has no memory and gets no pixels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from segspn.craf.base import Craf, CrafResult, Pairs, Sight, State, as_unit
-from segspn.craf.body import find_body, from_centre, left_behind, may_be_hidden, touching
+from segspn.craf.body import find_body, from_centre, left_behind, may_be_hidden, touch, touching
 from segspn.craf.merge import merge
 from segspn.craf.params import DefaultParams
 from segspn.craf.regions import Regions
@@ -258,6 +260,9 @@ class DefaultCraf(Craf):
             owner[(owner == -1) & (_gaps(islands, body, supported) <= p.attached * np.sqrt(area))] = n
             total = islands.areas[owner == n].sum()
         most = p.growth * max(area, total)
+        far = (owner == -1) & (gaps > p.reach)
+        if far.any():
+            gaps[far & self._emerging(n, islands, sight.alike)] = p.reach
         near = (owner == -1) & (gaps <= p.reach)
         for m in np.argsort(gaps, kind="stable"):
             if near[m] and total + islands.areas[m] <= most:
@@ -312,20 +317,36 @@ class DefaultCraf(Craf):
     def _covering(self, n: int, islands: Regions, alike: Pairs | None) -> np.ndarray:
         """The other object that object n may be taken for and on whose last mask most of each island
         lies: int (M,), -1 for none."""
-        assert self._seen is not None
         most = self.params.coverage * islands.areas
         covering = np.full(len(islands), -1)
+        for other, mask, confused in self._others(n, alike):
+            if confused:
+                shared = islands.count(mask)
+                covering[shared > most] = other
+                most = np.maximum(most, shared)
+        return covering
+
+    def _emerging(self, n: int, islands: Regions, alike: Pairs | None) -> np.ndarray:
+        """Which islands are attached to what looks otherwise than object n, touched it and may have
+        hidden them: bool (M,)."""
+        assert self._seen is not None
+        emerging = np.zeros(len(islands), bool)
+        for _, mask, confused in self._others(n, alike):
+            if not confused and touch(self._seen[n], mask):
+                gaps = _gaps(islands, mask, islands.count(mask) > 0)
+                emerging |= gaps <= self.params.attached * np.sqrt(self._area[n])
+        return emerging
+
+    def _others(self, n: int, alike: Pairs | None) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """The other objects that were in sight a frame ago: each one's index, its mask, and whether
+        object n may be taken for it."""
+        assert self._seen is not None
         for other, mask in enumerate(self._seen):
             # What hides a missed object may well lie where that was last seen.
-            if other == n or self._missed[other] or self._scattered[other]:
+            if other == n or not self._area[other] or self._missed[other] or self._scattered[other]:
                 continue
             pair = (self.ids[min(n, other)], self.ids[max(n, other)])
-            if alike is not None and pair not in alike:
-                continue
-            shared = islands.count(mask)
-            covering[shared > most] = other
-            most = np.maximum(most, shared)
-        return covering
+            yield other, mask, alike is None or pair in alike
 
 
 def _largest(n: int, islands: Regions, fit: np.ndarray) -> np.ndarray:
