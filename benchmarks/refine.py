@@ -4,7 +4,7 @@
 
 FOLDER/<sequence>/%05d.png are a method's published results. Every frame of every sequence is refined
 and scored; DIR keeps the refined masks, and a second call takes up what is there. Nothing is tuned to
-a method.
+a method. Several objects: ``--year 2017``, such as for the clips that `multi_object.py` leaves.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def refined(options: argparse.Namespace, masks: Path, out: Path, segmenter: Segm
         seconds = time.perf_counter() - started
         print(f"  {out.name} {frames.name}: {seconds / summary.frames:.2f} s a frame", flush=True)
 
-    return run_and_evaluate(options.davis, 2016, options.subset, out, one, plots=False, progress=False)
+    about = (options.davis, options.year, options.subset)
+    return run_and_evaluate(*about, out, one, plots=False, progress=False)
 
 
 def main() -> None:
@@ -59,12 +60,13 @@ def main() -> None:
     parser.add_argument("--davis", type=Path, required=True)
     parser.add_argument("--masks", type=pair, nargs="+", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--year", type=int, choices=(2016, 2017), default=2016)
     parser.add_argument("--subset", default="val")
     parser.add_argument("--stages", default="spn,craf")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    data = open_davis(options.davis, 2016, options.subset)
+    data = open_davis(options.davis, options.year, options.subset)
     segmenter = Segmenter("default", "cpu")
     rows = []
     for name, folder in options.masks:
