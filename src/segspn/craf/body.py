@@ -39,20 +39,15 @@ def touching(islands: Regions, others: np.ndarray) -> np.ndarray:
     return islands.count(touched) > 0
 
 
-def may_be_hidden(mask: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether the ``mask`` of an object, bool (H, W), not empty, touches another of ``labels``, int32
-    (H, W), which may hide more of it."""
-    return touch(mask, labels > 0)
-
-
-def touch(mask: np.ndarray, others: np.ndarray) -> bool:
-    """Whether ``mask``, not empty, touches what else is true in ``others``, both bool (H, W)."""
+def touches(mask: np.ndarray, others: np.ndarray) -> bool:
+    """Whether an object's ``mask``, bool (H, W), not empty, touches what else is above 0 in ``others``,
+    (H, W), a mask or labels, which may hide more of it."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     margin = len(_TOUCHING) // 2
     rows = slice(max(0, y - margin), y + height + margin)
     columns = slice(max(0, x - margin), x + width + margin)
     own = mask[rows, columns]
-    near = others[rows, columns] & ~own
+    near = (others[rows, columns] > 0) & ~own
     if not near.any():
         return False
     return bool((cv2.dilate(own.view(np.uint8), _TOUCHING).view(bool) & near).any())

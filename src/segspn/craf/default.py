@@ -53,7 +53,7 @@ import cv2
 import numpy as np
 
 from segspn.craf.base import Craf, CrafResult, Pairs, Sight, State, as_unit
-from segspn.craf.body import find_body, from_centre, left_behind, may_be_hidden, touch, touching
+from segspn.craf.body import find_body, from_centre, left_behind, touches, touching
 from segspn.craf.merge import merge
 from segspn.craf.params import DefaultParams
 from segspn.craf.regions import Regions
@@ -164,7 +164,7 @@ class DefaultCraf(Craf):
         """How fast the reference area of object n follows that of its ``mask``, bool (H, W)."""
         p = self.params
         shrinks = area < self._area[n]
-        return p.hidden_rate if shrinks and may_be_hidden(mask, labels) else p.area_rate
+        return p.hidden_rate if shrinks and touches(mask, labels) else p.area_rate
 
     def scatter(self) -> None:
         self._scattered[:] = True
@@ -332,7 +332,7 @@ class DefaultCraf(Craf):
         assert self._seen is not None
         emerging = np.zeros(len(islands), bool)
         for _, mask, confused in self._others(n, alike):
-            if not confused and touch(self._seen[n], mask):
+            if not confused and touches(self._seen[n], mask):
                 gaps = _gaps(islands, mask, islands.count(mask) > 0)
                 emerging |= gaps <= self.params.attached * np.sqrt(self._area[n])
         return emerging
