@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from segspn.compiled import njit
+from segspn.compiled import njit, processor_has
 from segspn.exponential import BITS, call, fma, power
 
 LANES = 16  # remembered cells of a tile, one in each lane of a vector
@@ -29,26 +29,17 @@ _FLOAT, _INT, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 
 
-def _has(*features: str) -> bool:
-    """Whether the processor that numba compiles for has all of these."""
-    told = getattr(config, "CPU_NAME", None) or getattr(config, "CPU_FEATURES", None)
-    if told or not getattr(config, "ENABLE_AVX", True):  # not this one
-        return False
-    known = binding.get_host_cpu_features()
-    return all(known.get(feature, False) for feature in features)
-
-
 def _dot_lanes() -> int:
     """How many lanes the processor's instruction for products of bytes has; 0: there is none."""
-    if _has("avx512vnni", "avx512vl"):
+    if processor_has("avx512vnni", "avx512vl"):
         return LANES
-    return LANES // 2 if _has("avxvnni") else 0
+    return LANES // 2 if processor_has("avxvnni") else 0
 
 
 DOT_LANES = _dot_lanes()
 # Queries that meet a tile at once. Sums that find no register cost half of the speed: AVX-512 has 32
 # of a tile's width, AVX2 sixteen of half of it.
-GROUP = 12 if _has("avx512f") else 6
+GROUP = 12 if processor_has("avx512f") else 6
 ZERO = np.int32(-0x7F7F7F80)  # four bytes of 128
 
 

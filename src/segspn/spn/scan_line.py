@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
+
+from segspn.compiled import processor_has
 
 KEEP, COPY, MAXIMUM, ADD = "keep", "copy", "max", "add"
 """What becomes of a line beside the next one's input: nothing, or it goes into a merged map."""
@@ -28,7 +29,7 @@ _FUSED = ("contract",)  # multiply-add in one; NaN and infinity come out
 
 def _bytes() -> int:
     """Of a vector: a register, or two where they are small."""
-    return 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
+    return 64 if processor_has("avx512f") else 32
 
 
 def store_merged(builder: Any, new: Any, at: Any, width: int, merge: str) -> None:
