@@ -19,6 +19,7 @@ _INDEX = "project.json"
 # A mask file may have so many bytes per pixel: PNG never needs more than its raw values and change.
 _PER_PIXEL = 2
 _INDEX_BYTES = 64 << 20
+_UNKNOWN = "that project names frames or objects that are not there"
 
 
 def save_project(project: Project, clip: Clip, name: str, target: Path) -> None:
@@ -122,7 +123,7 @@ def _frames(index: dict[str, Any], kind: str, project: Project) -> dict[int, lis
     found: dict[int, list[int]] = {}
     for frame, ids in index[kind].items():
         if not 0 <= int(frame) < project.count or not set(ids) <= set(project.things):
-            raise InputError("that project names frames or objects that are not there")
+            raise InputError(_UNKNOWN)
         found[int(frame)] = [_whole(i) for i in ids]
     return found
 
@@ -131,7 +132,7 @@ def _cuts(index: dict[str, Any], project: Project) -> set[int]:
     """The first frames of scenes, which older files do not tell of."""
     cuts = index.get("cuts", [])
     if not all(type(frame) is int and 0 < frame < project.count for frame in cuts):
-        raise InputError("that project names frames or objects that are not there")
+        raise InputError(_UNKNOWN)
     return set(cuts)
 
 
@@ -148,5 +149,5 @@ def _unpack(archive: zipfile.ZipFile, folder: Path, most: int) -> None:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 < value <= MOST_OBJECTS:
-        raise InputError("that project names frames or objects that are not there")
+        raise InputError(_UNKNOWN)
     return value

@@ -167,7 +167,10 @@ class Project:
 
     def note_cut(self, frame: int, cut: bool) -> None:
         """Whether ``frame`` shows another scene than the frame before."""
-        (self.cuts.add if cut else self.cuts.discard)(frame)
+        if cut:
+            self.cuts.add(frame)
+        else:
+            self.cuts.discard(frame)
 
     def undo(self) -> int | None:
         """Take the last change back; the frame it was in, if it was in one.
