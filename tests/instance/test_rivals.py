@@ -24,12 +24,12 @@ def pair(alike: float) -> Tensor:
     return found
 
 
-def rivals(shares: Tensor, alike: Tensor, whole: Tensor | None = None, **unlike: Tensor) -> Rivals:
-    """Of objects of which nothing is hidden, unless ``whole`` says so, and which stand still; how
-    unlike the ``first`` and the ``second`` cells move may be told."""
+def rivals(shares: Tensor, alike: Tensor, form: Tensor | None = None, **unlike: Tensor) -> Rivals:
+    """Of objects that go on below what is in view of them, hidden, unless ``form`` tells how they are,
+    and which stand still; how unlike the ``first`` and the ``second`` cells move may be told."""
     still = torch.zeros(2 * H, 2 * W)
     moving = {n: unlike.get(name, still).numpy() for n, name in enumerate(("first", "second", "third"))}
-    known = shares > 0.5 if whole is None else whole
+    known = (shares > 0.5) | (shares.roll(2, 1) > 0.5) if form is None else form
     return Rivals(shares, known.numpy(), moving, pairs_alike(alike))
 
 
@@ -101,13 +101,13 @@ def test_of_three_alike_one_that_nobody_votes_for_gets_the_votes_where_it_is() -
 
 def test_what_was_hidden_of_an_object_is_its_own_when_it_comes_out() -> None:
     """The second stands before the first, whose right half has been hidden, and moves away."""
-    whole = three() > 0.5
-    whole[0, 4:8, :8] = True
-    settled = rivals(three(), pair(1.0), whole).settle(claims().flip(0))
+    form = three() > 0.5
+    form[0, 4:8, :8] = True
+    settled = rivals(three(), pair(1.0), form).settle(claims().flip(0))
     # Column 4 is CLEAR cells from the second; the first claims nothing there and gets what that does.
     assert (settled[0, 4:8, 4] == -1).all() and (settled[1, 4:8, 4] == -1 - LOST).all()
-    whole[0, 4:8, 8:12] = True
-    before = rivals(three(), pair(1.0), whole).settle(claims())
+    form[0, 4:8, 8:12] = True
+    before = rivals(three(), pair(1.0), form).settle(claims())
     # Where the second is in view it is the second's, whatever is behind it.
     assert (before[1, 4:8, 8:12] == 5).all() and (before[0, 4:8, 8:12] == 5 - LOST).all()
 
@@ -129,3 +129,13 @@ def test_motion_is_worth_a_few_cells_and_no_more() -> None:
     wild = torch.full((2 * H, 2 * W), 50.0)
     settled = rivals(three(), pair(1.0), first=wild).settle(torch.full((3, 2 * H, 2 * W), 2.0))
     assert (settled[0, 4:8, :2] > settled[1, 4:8, :2]).all()
+
+
+def test_what_is_new_beside_one_that_is_whole_in_view_is_its_likes() -> None:
+    """A head comes out beside the first, which is in view as it always was, two cells away."""
+    form = three() > 0.5
+    form[1, 4:8, 12:16] = True  # half of the second is hidden
+    for whole, takes in ((True, 1), (False, 0)):
+        form[0, 8:12, :4] = not whole
+        settled = rivals(three(), pair(1.0), form).settle(torch.full((3, 2 * H, 2 * W), 2.0))
+        assert settled[takes, 5, 5] > settled[1 - takes, 5, 5] + 1

@@ -162,7 +162,7 @@ class HeadInstances(InstanceStage):
         pairs = pairs_alike(self._alike)
         members = members_of(pairs)
         self._extents.follow(last[0], way, members)
-        rivals = Rivals(last[0], self._extents.whole, self._extents.unlike(way, members), pairs)
+        rivals = Rivals(last[0], self._extents.form, self._extents.unlike(way, members), pairs)
         votes = Votes(rivals.divide(votes.shares), votes.match)
         steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
         rooms = [place.grown(frame.image.shape[-2:]) for place in places]
@@ -226,7 +226,7 @@ class HeadInstances(InstanceStage):
             self.learner.update(found, seen)
         self.last, self._grey = apart(shares), apart(grey(frame))
         self._scene = self._scene.followed_by(apart(frame_layout(frame, keys)))
-        self._extents.accept(shares)
+        self._extents.accept(shares, pairs_alike(self._alike))
         self._sure = self._scores = self._votes = self._match = self._motion = None
 
     def _told(self, shares: Tensor, seen: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 Matching and classifier are sure of themselves even between two cars of one make, and what one of them
 takes by mistake it remembers as its own. What either of such a pair claims therefore goes to the one
-that is nearer, with what was hidden of it, and what moves unlike an object counts as farther from it;
-between objects that differ appearance decides.
+that is nearer, with what is hidden of it; what moves unlike an object counts as farther from it, and so
+does what lies outside the form of one that is whole in view. Between objects that differ appearance
+decides.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from segspn.foreground.parent import SUB
 ALIKE = 0.8  # mean cosine of the shipped keys between two objects, from which on they are alike
 CLEAR = 4.0  # cells by which one must be nearer to have it all
 _MOVING = 3.0  # cells of distance for each cell a frame of unlike motion, up to CLEAR of them
+_WHOLE = 0.85  # share of its form from which on an object counts as whole in view
+_OUTSIDE = 8.0  # cells of distance wherever the form of a whole one does not reach,
+_RIM = 1.5  # by so many cells and one more
 LOST = 12.0  # log-odds that the other then loses
 _TRACE = 1e-3  # share by which one that is nearer but has no vote can still get those of its like
 
@@ -66,22 +70,26 @@ class Rivals:
     def __init__(
         self,
         last: Tensor,
-        whole: np.ndarray,
+        form: np.ndarray,
         unlike: Mapping[int, np.ndarray],
         pairs: Sequence[tuple[int, int]],
     ) -> None:
         """``last``: shares ``(N, h, w)`` of the objects a frame ago, where motion has carried them;
-        ``whole``: bool ``(N, h, w)``, their extents, and ``unlike`` how unlike each of a pair each cell
+        ``form``: bool ``(N, h, w)``, their forms, and ``unlike`` how unlike each of a pair each cell
         moves (`segspn.instance.extents`); ``pairs``: of `pairs_alike`."""
         members = members_of(pairs)
         seen = {n: (last[n] > 0.5).cpu().numpy() for n in members}
-        far = {n: _distance(seen[n] | whole[n]) for n in members}
+        far = {n: _distance(seen[n] | form[n]) for n in members}
         self._far = {n: cells for n, cells in far.items() if cells is not None}
         for n, cells in self._far.items():
             # Behind one that is in view there an object may be, but it is the other that is seen.
             for k in self._far.keys() - {n}:
-                cells += CLEAR * (seen[k] & whole[k] & ~seen[n])
+                cells += CLEAR * (seen[k] & form[k] & ~seen[n])
             cells += np.minimum(_MOVING * unlike[n], CLEAR)
+            outside = _distance(form[n])
+            if outside is not None and seen[n].sum() >= _WHOLE * form[n].sum():
+                # Nothing of it is hidden that could come out: what is new beside it is its like's.
+                cells += _OUTSIDE * np.clip(outside - _RIM, 0, 1)
         self._pairs = [pair for pair in pairs if self._far.keys() >= set(pair)]
 
     def divide(self, shares: Tensor) -> Tensor:
