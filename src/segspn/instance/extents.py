@@ -83,8 +83,6 @@ class Extents:
                 self.form[n] = own
             else:
                 self.form[n] = _fitted(before[n], own, anything)
-                if not own.any():
-                    self.form[n] &= anything
 
     def arrange(self, order: Sequence[int | None]) -> None:
         """The objects from now on, each by its position so far; None: one that is nowhere yet."""
@@ -134,12 +132,14 @@ def _free(own: np.ndarray, form: np.ndarray, others: Sequence[np.ndarray]) -> bo
 
 def _fitted(form: np.ndarray, own: np.ndarray, anything: np.ndarray) -> np.ndarray:
     """``form`` moved and scaled a little to cover what is in view of its ``own``, and to lie where there
-    is ``anything`` in view or, beyond the frame, nothing is known; all bool ``(h, w)``."""
-    if not form.any():
+    is ``anything`` in view or, beyond the frame, nothing is known; all bool ``(h, w)``. Its ``own``
+    where there is no form, and where nothing of it is in view what ``anything`` hides."""
+    area = np.count_nonzero(form)
+    if not area:
         return own
     worth = np.pad(own.astype(np.float32) + anything, _STEP, constant_values=1)
-    way = np.abs(np.arange(-_STEP, _STEP + 1))
-    dear = _DEAR * np.count_nonzero(form) * (way[:, None] + way).astype(np.float32)
+    way = np.abs(np.arange(-_STEP, _STEP + 1, dtype=np.float32))
+    moved = _DEAR * area * (way[:, None] + way)
     y, x = (side.mean() for side in np.nonzero(form))
     best, found = -np.inf, form
     for scale in _SCALES:
@@ -151,14 +151,14 @@ def _fitted(form: np.ndarray, own: np.ndarray, anything: np.ndarray) -> np.ndarr
         part = grown[top : top + height, left : left + width].astype(np.float32)
         around = worth[top : top + height + 2 * _STEP, left : left + width + 2 * _STEP]
         # At each offset the cells of it that are its own or anything's, twice where both, less all.
-        gain = cv2.matchTemplate(around, part, cv2.TM_CCORR) - part.sum() - dear
-        gain -= _DEARER * abs(scale - 1) * np.count_nonzero(form)
+        gain = cv2.matchTemplate(around, part, cv2.TM_CCORR) - part.sum()
+        gain -= moved + _DEARER * area * abs(scale - 1)
         down, right = np.unravel_index(gain.argmax(), gain.shape)
         if gain[down, right] > best:
             best = gain[down, right]
             offset = np.array([[1, 0, right - _STEP], [0, 1, down - _STEP]], np.float64)
             found = _warped(grown, offset)
-    return found
+    return found if own.any() else found & anything
 
 
 def _warped(form: np.ndarray, map_: np.ndarray, flags: int = 0) -> np.ndarray:

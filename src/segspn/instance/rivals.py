@@ -52,7 +52,7 @@ def alikeness(keys: Tensor, shares: Tensor) -> Tensor:
 
 def pairs_alike(alike: Tensor) -> list[tuple[int, int]]:
     """Of `alikeness` ``(N, N)`` the pairs of objects that nothing but place tells apart."""
-    # All at once: asked twice a frame, and one by one ten objects take half a millisecond.
+    # All at once: asked in several places a frame, and one by one ten objects take half a millisecond.
     return [(i, k) for i, k in (alike > ALIKE).tril(-1).nonzero().tolist()]
 
 
@@ -86,8 +86,9 @@ class Rivals:
             for k in self._far.keys() - {n}:
                 cells += CLEAR * (seen[k] & form[k] & ~seen[n])
             cells += np.minimum(_MOVING * unlike[n], CLEAR)
-            outside = _distance(form[n])
-            if outside is not None and seen[n].sum() >= _WHOLE * form[n].sum():
+            in_view = np.count_nonzero(seen[n]) >= _WHOLE * np.count_nonzero(form[n])
+            outside = _distance(form[n]) if in_view else None
+            if outside is not None:
                 # Nothing of it is hidden that could come out: what is new beside it is its like's.
                 cells += _OUTSIDE * np.clip(outside - _RIM, 0, 1)
         self._pairs = [pair for pair in pairs if self._far.keys() >= set(pair)]
@@ -123,9 +124,9 @@ class Rivals:
         return logits + gained - lost
 
 
-def _distance(whole: np.ndarray) -> np.ndarray | None:
-    """Cells from each to the nearest one of bool ``whole`` ``(h, w)``; None where it is nowhere."""
-    if not whole.any():
+def _distance(place: np.ndarray) -> np.ndarray | None:
+    """Cells from each to the nearest one of bool ``place`` ``(h, w)``; None where it is nowhere."""
+    if not place.any():
         return None
     # Not DIST_MASK_PRECISE: two runs of it, in several threads, may differ in the last digits.
-    return cv2.distanceTransform((~whole).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    return cv2.distanceTransform((~place).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
