@@ -388,6 +388,44 @@ def test_after_a_cut_no_object_is_given_what_lies_where_it_was():
     assert np.array_equal(step(craf, box(other), box(own)), (box(other) + 2 * box(own)).astype(int))
 
 
+LONG, LEFT = (10, 10, 10, 20), (10, 10, 10, 6)  # the second is what is left of it in view
+OUT = (10, 27, 10, 3)  # 12 pixels from that: beyond reach, within 1.5 times the radius, 11
+
+
+@pytest.mark.parametrize(
+    ("left", "island", "score", "like", "kept"),
+    [
+        (LEFT, OUT, 0.9, True, True),
+        (LEFT, OUT, 0.9, False, False),
+        (LEFT, OUT, 0.9, None, False),  # nothing tells of likeness
+        (LEFT, OUT, 0.7, True, False),
+        (LEFT, (10, 27, 3, 2), 0.9, True, False),  # 3 % of what the object is
+        (LEFT, (10, 33, 10, 3), 0.9, True, False),  # too far
+        ((10, 10, 10, 11), (10, 33, 10, 3), 0.9, True, False),  # most is in view
+    ],
+)
+def test_object_comes_out_on_the_other_side_of_what_hides_most_of_it(left, island, score, like, kept):
+    craf = start(box(LONG))
+    step(craf, box(left))
+    scores = np.maximum(box(left, value=0.9), box(island, value=score))[None]
+    sight = Sight() if like is None else likeness(island) if like else likeness()
+    wanted = box(left, island) if kept else box(left)
+    assert np.array_equal(craf.step(scores, sight=sight).labels, wanted > 0)
+
+
+def test_how_large_an_object_has_been_is_slowly_forgotten():
+    craf = start(box(LONG))
+    step(craf, box(LEFT))
+    state = craf.state()
+    assert state["full"].tolist() == [190.0] and state["area"].tolist() == [172.0]
+    step(craf, box())  # nor at all while it is out of sight
+    assert craf.state()["full"].tolist() == [190.0]
+    step(craf, box((10, 10, 30, 30)))
+    assert craf.state()["full"].tolist() == [172 + 0.2 * (900 - 172)]
+    craf.start(box(LEFT).astype(np.int32))
+    assert craf.state()["full"].tolist() == [60.0]
+
+
 def test_maps_of_another_number_than_objects_are_refused():
     craf = start(box(BODY))
     with pytest.raises(ValueError, match="likeness must be"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from segspn.backbone.frame import ALIGN
 
 SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536)
 """Of windows that nets look at, in pixels; the whole frame's come to them."""
+
+IN_SIGHT = 0.25
+"""Share from which on a cell of stride 4 counts as an object's."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,17 @@ class Place:
     right: int
 
     @classmethod
-    def around(cls, there: Tensor, stride: int, margin: int) -> Place | None:
+    def around(cls, there: Tensor, stride: int, margin: int | tuple[int, int]) -> Place | None:
         """The box of ``there``, bool ``(Hp / stride, Wp / stride)``, and at least ``margin`` pixels more
-        on each side, as far as the frame goes; None where nothing is true."""
+        on each side, as far as the frame goes, ``(down, across)`` if these differ; None where nothing is
+        true."""
         spans = []
-        for hits in (there.any(1), there.any(0)):
+        margins = (margin, margin) if isinstance(margin, int) else margin
+        for hits, more in zip((there.any(1), there.any(0)), margins, strict=True):
             where = hits.nonzero()[:, 0]
             if not len(where):
                 return None
-            first, last = int(where[0]) * stride - margin, (int(where[-1]) + 1) * stride + margin
+            first, last = int(where[0]) * stride - more, (int(where[-1]) + 1) * stride + more
             limit = len(hits) * stride
             spans.append((max(0, first // ALIGN * ALIGN), min(limit, -(-last // ALIGN) * ALIGN)))
         (top, bottom), (left, right) = spans
@@ -77,12 +82,15 @@ class Place:
         return Place(self.top - top, self.left - left, self.bottom - top, self.right - left)
 
 
-def search_places(shares: Tensor, reach: int) -> list[Place]:
+def search_places(shares: Tensor, reach: int | Sequence[tuple[int, int]]) -> list[Place]:
     """Where each object may be by now whose ``shares`` ``(N, Hp / 4, Wp / 4)`` were true a frame ago:
-    ``reach`` pixels around it; anywhere where it is out of sight, since it may come back anywhere."""
+    ``reach`` pixels around it, or of each its own ``(down, across)``; anywhere where it is out of sight,
+    since it may come back anywhere."""
     height, width = (4 * n for n in shares.shape[-2:])
     whole = Place(0, 0, height, width)
-    return [Place.around(seen, 4, reach) or whole for seen in shares > 0.25]
+    margins = [(reach, reach)] * len(shares) if isinstance(reach, int) else reach
+    there = zip(shares > IN_SIGHT, margins, strict=True)
+    return [Place.around(seen, 4, margin) or whole for seen, margin in there]
 
 
 def covered(places: Iterable[Place], like: Tensor, stride: int) -> Tensor:

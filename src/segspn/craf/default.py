@@ -3,9 +3,11 @@
 It looks at *islands*: 8-connected regions of the pixels an object would win in the merge. So two
 objects that touch or whose scores mix are told apart by their scores first, and each pixel belongs
 to one island. Every object has a memory: the mask in which it was last seen, the island in it
-that was its body, a slowly following reference area A, its radius in units of sqrt(A), and the
-number of frames it has been missed since. A shrinks hardly (``hidden_rate``) while the object
-touches another one, which may hide the rest of it. For each island of object i:
+that was its body, a slowly following reference area A, its full area F, its radius in units of the
+area's root, and the number of frames it has been missed since. A shrinks hardly (``hidden_rate``)
+while the object touches another one, which may hide the rest of it; F, the largest that A has been,
+less (``forgotten``), as anything may. While no more than ``complete`` of F is in view, i is hidden.
+For each island of object i:
 
 1. Support: it overlaps i's last mask by at least ``support`` of the smaller of the two. Kept, so
    an object split by an occluder keeps its parts.
@@ -19,12 +21,14 @@ touches another one, which may hide the rest of it. For each island of object i:
    as in rule 3, to the last mask of an object that looks otherwise and touched i's, from behind
    which it may come out, however large that is. Such islands are kept, nearest first, while i's
    area stays within ``growth`` times A, or times the supported area where i has outgrown A. There
-   is no least size: thin objects are full of tiny true islands.
+   is no least size: thin objects are full of tiny true islands. What hides i may let it out on its
+   other side: an island with which i could return (score and area of rule 6, likeness of rule 9) may
+   then be ``emerge`` times i's radius away, and F takes A's place, for it in the body rule as well.
 5. Anything else is a false island: i's score there becomes zero, and the next best object, if any,
    is judged for the place.
 6. Return: an object that was missed in the previous frame, or none of whose islands has support,
    comes back with one island only: the largest with a mean score of at least ``redetect_score``,
-   with ``redetect_share`` of A and within ``wander * sqrt(A) * (1 + missed)``, as it may have moved
+   with ``redetect_share`` of A and within ``wander * sqrt(F) * (1 + missed)``, as it may have moved
    on unseen. An island that the coverage rule sees on another object is no return.
 7. Body: of all that are kept the body is the island that overlaps the last body most. The object
    goes no farther than its radius, and the body lies anywhere in it, if something hides the rest:
@@ -68,23 +72,24 @@ class DefaultCraf(Craf):
     """Rules 1-9 of this module. State beside the previous labels, with one row per object:
 
     ``seen`` bool (N, H, W), the last mask, and ``body``, of it the body; ``area`` float64 (N,), the
-    reference area in pixels, 0 for never seen; ``radius`` float64 (N,), of the annotated mask, from
-    the body's centre to the farthest pixel, in units of the area's root; ``missed`` int64 (N,),
-    frames since the object was last seen, 0 for just now; ``scattered`` bool (N,), whether there was a
-    cut since.
+    reference area in pixels, 0 for never seen, and ``full`` float64 (N,), the full one; ``radius``
+    float64 (N,), of the annotated mask, from the body's centre to the farthest pixel, in units of the
+    area's root; ``missed`` int64 (N,), frames since the object was last seen, 0 for just now;
+    ``scattered`` bool (N,), whether there was a cut since.
     """
 
     def __init__(self, params: DefaultParams, ids: Sequence[int]) -> None:
         self.params = params
         self._seen: np.ndarray | None = None
         self._body = np.zeros((0, 0, 0), bool)
-        self._area, self._radius = np.zeros(0), np.zeros(0)
+        self._area, self._full, self._radius = np.zeros(0), np.zeros(0), np.zeros(0)
         self._missed, self._scattered = np.zeros(0, np.int64), np.zeros(0, bool)
         super().__init__(ids)
 
     def state(self) -> State:
         state = super().state() | {
             "area": self._area.copy(),
+            "full": self._full.copy(),
             "radius": self._radius.copy(),
             "missed": self._missed.copy(),
             "scattered": self._scattered.copy(),
@@ -94,11 +99,12 @@ class DefaultCraf(Craf):
         return state
 
     def restore(self, state: State) -> None:
-        rows = {"area", "radius", "missed", "scattered"}
+        rows = {"area", "full", "radius", "missed", "scattered"}
         if not rows <= state.keys() or ("seen" in state) != ("body" in state):
             raise InputError("the saved filter is of another parameter set: resume with its preset")
         super().restore(state)
         self._area = np.array(state["area"], np.float64)
+        self._full = np.array(state["full"], np.float64)
         self._radius = np.array(state["radius"], np.float64)
         self._missed = np.array(state["missed"], np.int64)
         self._scattered = np.array(state["scattered"], bool)
@@ -113,13 +119,15 @@ class DefaultCraf(Craf):
             out[old] = values
             return out
 
-        self._area, self._radius = spread(self._area), spread(self._radius)
+        self._area, self._full = spread(self._area), spread(self._full)
+        self._radius = spread(self._radius)
         self._missed, self._scattered = spread(self._missed), spread(self._scattered)
         if self._seen is not None:
             self._seen, self._body = spread(self._seen), spread(self._body)
 
     def _shrunk(self, position: int) -> None:
         self._area = np.delete(self._area, position)
+        self._full = np.delete(self._full, position)
         self._radius = np.delete(self._radius, position)
         self._missed = np.delete(self._missed, position)
         self._scattered = np.delete(self._scattered, position)
@@ -156,6 +164,8 @@ class DefaultCraf(Craf):
                 rate = 1.0 if told[n] else self._area_rate(n, mask, area, labels)
                 self._seen[n] = mask
                 self._area[n] += rate * (area - self._area[n])
+                full = 0.0 if told[n] else (1 - self.params.forgotten) * self._full[n]
+                self._full[n] = max(self._area[n], full)
                 self._missed[n], self._scattered[n] = 0, False
             elif self._area[n]:
                 self._missed[n] += 1
@@ -204,7 +214,7 @@ class DefaultCraf(Craf):
             if not len(islands):
                 continue
             owner = self._owners(n, islands, filtered[n], sight)
-            self._attend(n, islands, owner, labels, sight.motion)
+            self._attend(n, islands, owner, labels, filtered[n], sight)
             if (owner == n).all():
                 continue
             for other in set(owner.tolist()) - {-1, n}:
@@ -231,7 +241,8 @@ class DefaultCraf(Craf):
     def _owners(self, n: int, islands: Regions, score: np.ndarray, sight: Sight) -> np.ndarray:
         """Whose each island of object n is: int (M,), an object's index, or -1 for nobody's."""
         assert self._seen is not None
-        p, area, missed = self.params, self._area[n], int(self._missed[n])
+        p, missed = self.params, int(self._missed[n])
+        area, full = self._area[n], self._full[n]
         owner = np.full(len(islands), -1)
         if not area:
             return owner
@@ -249,7 +260,7 @@ class DefaultCraf(Craf):
         covering[supported] = -1
         gaps = _gaps(islands, own, shared > 0) / np.sqrt(area)
         if missed or not supported.any():
-            near = (covering < 0) & (gaps <= p.wander * (1 + missed))
+            near = (covering < 0) & (gaps <= np.sqrt(full / area) * p.wander * (1 + missed))
             return _largest(n, islands, self._fit(n, islands, score) & near)
         owner[supported] = n
         total = islands.areas[supported].sum()
@@ -263,6 +274,11 @@ class DefaultCraf(Craf):
         far = (owner == -1) & (gaps > p.reach)
         if far.any():
             gaps[far & self._emerging(n, islands, sight.alike)] = p.reach
+            known = self._known(n, islands, score, sight, total) & (covering < 0)
+            if known.any():
+                most = p.growth * full
+                reached = gaps * np.sqrt(area / full) <= p.emerge * self._radius[n]
+                gaps[far & known & reached] = p.reach
         near = (owner == -1) & (gaps <= p.reach)
         for m in np.argsort(gaps, kind="stable"):
             if near[m] and total + islands.areas[m] <= most:
@@ -276,13 +292,24 @@ class DefaultCraf(Craf):
         sure: np.ndarray = islands.mean(score) >= p.redetect_score
         return sure & (islands.areas >= p.redetect_share * self._area[n])
 
+    def _known(
+        self, n: int, islands: Regions, score: np.ndarray, sight: Sight, total: float
+    ) -> np.ndarray:
+        """Which islands may be what has come out of hiding, of object n of which ``total`` pixels are in
+        view: bool (M,)."""
+        p = self.params
+        if sight.likeness is None or total > p.complete * self._full[n]:
+            return np.zeros(len(islands), bool)
+        return self._fit(n, islands, score) & (_likeness(n, islands, sight) >= p.likeness)
+
     def _attend(
         self,
         n: int,
         islands: Regions,
         owner: np.ndarray,
         labels: np.ndarray,
-        motion: np.ndarray | None,
+        score: np.ndarray,
+        sight: Sight,
     ) -> None:
         """Find the body among the islands that are object n's, and give up, in place, what is too far
         from it or does not move with it. ``labels`` int32 (H, W): of the frame so far."""
@@ -296,16 +323,18 @@ class DefaultCraf(Craf):
             return
         p = self.params
         distance = from_centre(islands, body)
-        size = np.sqrt(max(self._area[n], islands.areas[body]))
         visible = distance[islands.labels == body + 1].max()
+        whole, full = (
+            self._radius[n] * np.sqrt(max(area[n], islands.areas[body]))
+            for area in (self._area, self._full)
+        )
         # With what is hidden the object has its radius, and the body lies anywhere in it.
-        whole = self._radius[n] * size
-        beyond = max(2 * whole - visible, visible)
-        near = np.zeros(len(islands) + 1, bool)
-        near[islands.labels[distance <= p.extent * beyond]] = True
-        false = own & ~near[1:]
-        if motion is not None and visible >= p.whole * whole:
-            false |= left_behind(islands, body, own & ~false, labels, motion, p.ground)
+        false = own & ~_within(p.extent * max(2 * whole - visible, visible), islands, distance)
+        if false.any():
+            known = self._known(n, islands, score, sight, islands.areas[owner == n].sum())
+            false &= ~(known & _within(p.extent * max(2 * full - visible, visible), islands, distance))
+        if sight.motion is not None and visible >= p.whole * whole:
+            false |= left_behind(islands, body, own & ~false, labels, sight.motion, p.ground)
         if false.any():
             others = (labels > 0) & (labels != self.ids[n])
             owner[false & ~touching(islands, others)] = -1
@@ -355,6 +384,13 @@ def _largest(n: int, islands: Regions, fit: np.ndarray) -> np.ndarray:
     if fit.any():
         owner[np.argmax(np.where(fit, islands.areas, 0))] = n
     return owner
+
+
+def _within(radius: float, islands: Regions, distance: np.ndarray) -> np.ndarray:
+    """Which islands begin within the ``radius``, by the ``distance`` of each pixel: bool (M,)."""
+    near = np.zeros(len(islands) + 1, bool)
+    near[islands.labels[distance <= radius]] = True
+    return near[1:]
 
 
 def _likeness(n: int, islands: Regions, sight: Sight) -> np.ndarray:

@@ -63,6 +63,9 @@ class DefaultParams:
     """Attachment rule: farthest gap to the supported regions of the same frame."""
     growth: float = 1.5
     """Reach rule: unsupported regions may not lift the object's area above this factor."""
+    emerge: float = 1.5
+    """Reach rule: farthest gap to the last mask, as a share of the object's radius, of what comes out on
+    the other side of what hides most of the object."""
     extent: float = 1.0
     """Body rule: how far around its body an object goes, as a share of how far it was seen to go."""
     whole: float = 0.85
@@ -79,6 +82,8 @@ class DefaultParams:
     """Cut rule: least median likeness (cosine) of the region with which an object returns."""
     area_rate: float = 0.2
     """How fast the reference area follows the area of the accepted mask, per frame. 0..1."""
+    forgotten: float = 0.05
+    """Share of its full area that an object is no longer thought to have, per frame. 0..1."""
     hidden_rate: float = 0.05
     """How fast it shrinks while the mask touches another object's, which may hide the rest. 0..1."""
 

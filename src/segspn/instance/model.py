@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segspn.backbone.frame import Frame
-from segspn.backbone.place import Place, covered, search_places
+from segspn.backbone.place import Place, covered
 from segspn.backbone.precision import Lower
 from segspn.foreground.augment import Samples
 from segspn.foreground.model import (
@@ -42,6 +42,7 @@ from segspn.instance.motion import carry, flow, grey
 from segspn.instance.rivals import Rivals, alikeness, members_of, pairs_alike
 from segspn.instance.stage import InstanceStage, OnObjectStep
 from segspn.instance.views import View
+from segspn.instance.whereabouts import Whereabouts
 from segspn.threads import side_by_side
 
 _FINE = CELL // SUB  # pixels of a share's side
@@ -99,7 +100,7 @@ class HeadInstances(InstanceStage):
         known = samples.known()[shown].to(shares)[..., None, None]
         self._alike = alikeness(keys, shares[shown] * known)
         self.last, self._sure = shares[len(samples.shots) - 1], None
-        self._extents = Extents.of(self.last)
+        self._extents, self._where = Extents.of(self.last), Whereabouts.of(self.last)
         self._grey = grey(Frame(samples.shots[-1].frame, samples.device))
         self._scene = Scene(layout(keys[-1]))
         newest = samples.shots[-1].known
@@ -117,6 +118,7 @@ class HeadInstances(InstanceStage):
         kept = [0 if k is None else k for k in order]  # `fit` follows where one is new
         self._alike = self._alike[kept][:, kept]
         self._extents.arrange(order)
+        self._where.arrange(order)
         self._sure = None
 
     def _remember(self, samples: Samples, keys: Tensor, shares: Tensor) -> None:
@@ -145,7 +147,7 @@ class HeadInstances(InstanceStage):
 
     def scatter(self) -> None:
         self.last = torch.zeros_like(self.last)
-        self._extents = Extents.of(self.last)
+        self._extents, self._where = Extents.of(self.last), Whereabouts.of(self.last)
 
     def predict(self, frame: Frame) -> Tensor:
         """Score maps ``(N, Hp / 4, Wp / 4)`` in 0..1; objects compete."""
@@ -153,18 +155,21 @@ class HeadInstances(InstanceStage):
         way = flow(self._grey, grey(frame))
         self._motion = way
         last = carry(self.last[None], way[None])
-        places = search_places(last[0], self.config.reach)
+        steady = learning = None
+        if self.config.tune:
+            steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
+        claims = None if learning is None else learning[0]
+        places = self._where.places(last[0], self.config.reach, claims)
         keys = matching_keys(frame, self.backbone, self.parent)
         votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
         self._votes, self._match = votes.shares[:, 0], votes.match[:, 0]
-        if not self.config.tune:
+        if steady is None or learning is None:
             return compete(torch.logit(self._votes[2], 1e-4)).sigmoid()
         pairs = pairs_alike(self._alike)
         members = members_of(pairs)
         self._extents.follow(last[0], way, members)
         rivals = Rivals(last[0], self._extents.form, self._extents.unlike(way, members), pairs)
         votes = Votes(rivals.divide(votes.shares), votes.match)
-        steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
         rooms = [place.grown(frame.image.shape[-2:]) for place in places]
         whole = Place.joined(rooms).grown(frame.image.shape[-2:])
         known = clues(
@@ -227,6 +232,7 @@ class HeadInstances(InstanceStage):
         self.last, self._grey = apart(shares), apart(grey(frame))
         self._scene = self._scene.followed_by(apart(frame_layout(frame, keys)))
         self._extents.accept(shares, pairs_alike(self._alike))
+        self._where.accept(shares)
         self._sure = self._scores = self._votes = self._match = self._motion = None
 
     def _told(self, shares: Tensor, seen: Tensor) -> Tensor:
@@ -252,6 +258,7 @@ class HeadInstances(InstanceStage):
         out |= {f"memory.extents.{k}": v for k, v in self._extents.state().items()}
         out |= {f"memory.scene.{k}": v for k, v in self._scene.state().items()}
         return out | {
+            "memory.sides": self._where.state(),
             "memory.last": self.last,
             "memory.grey": self._grey,
             "memory.alike": self._alike,
@@ -266,6 +273,7 @@ class HeadInstances(InstanceStage):
             {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
             for start in ("memory.extents.", "memory.scene.")
         )
+        self._where = Whereabouts(state["memory.sides"].cpu().numpy().copy())
         self._extents, self._scene = Extents.restored(extents), Scene.restored(scene)
 
 

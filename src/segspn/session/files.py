@@ -17,7 +17,7 @@ from segspn.errors import InputError
 from segspn.foreground import Shot
 from segspn.session.frames import State
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 _NAMES = ("state-0.safetensors", "state-1.safetensors")  # in turn: one is whole at any time
 
 
