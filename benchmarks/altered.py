@@ -14,6 +14,7 @@ arguments make the same files.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,10 +25,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that this file runs by its path too
 
-from benchmarks.composer import Stretch  # noqa: E402
+from benchmarks.composer import Stretch, write_frames, write_list  # noqa: E402
 from segspn.errors import InputError  # noqa: E402
 from segspn.evaluation import open_davis  # noqa: E402
-from segspn.video import write_bytes, write_labels  # noqa: E402
 
 NEAREST = 2.5  # times enlarged
 MARGIN = 1.1  # of the object's box, that a picture shows at least
@@ -122,16 +122,6 @@ def behind_a_pole(frames: list[Shown], cloth: np.ndarray, to_right: bool) -> lis
     return shown
 
 
-def dimmed(frames: list[Shown], rng: np.random.Generator) -> list[Shown]:
-    """Ever less light, and noise."""
-    light = DIM ** np.linspace(0, 1, len(frames))
-    shown = []
-    for (picture, mask), share in zip(frames, light, strict=True):
-        noisy = share * picture + rng.normal(0, NOISE, picture.shape)
-        shown.append((np.rint(noisy.clip(0, 255)).astype(np.uint8), mask))
-    return shown
-
-
 def poles(frames: list[Shown], other: np.ndarray, rng: np.random.Generator) -> list[Shown]:
     size = frames[0][1].shape[::-1]
     return behind_a_pole(frames, cv2.resize(other, size), bool(rng.integers(2)))
@@ -157,7 +147,11 @@ def shake(frames: list[Shown], other: np.ndarray, rng: np.random.Generator) -> l
 
 
 def dim(frames: list[Shown], other: np.ndarray, rng: np.random.Generator) -> list[Shown]:
-    return dimmed(frames, rng)
+    shown = []
+    for (picture, mask), light in zip(frames, DIM ** np.linspace(0, 1, len(frames)), strict=True):
+        noisy = light * picture + rng.normal(0, NOISE, picture.shape)
+        shown.append((np.rint(noisy.clip(0, 255)).astype(np.uint8), mask))
+    return shown
 
 
 Alteration = Callable[[list[Shown], np.ndarray, np.random.Generator], list[Shown]]
@@ -177,19 +171,16 @@ def alter(davis: Path, out: Path, how: str, year: int, subset: str) -> int:
     if out.exists():
         raise InputError(f"{out} is there already: remove it or give another --out")
     sequences = open_davis(davis, year, subset).sequences
+    work = out.with_name(f".{out.name}.part")
+    shutil.rmtree(work, ignore_errors=True)
     for k, sequence in enumerate(sequences):
         one = Stretch(sequence, tuple(range(len(sequence.frames))))
         frames = [(one.picture(t), one.mask(t)) for t in range(len(sequence.frames))]
         other = Stretch(sequences[(k + 1) % len(sequences)], (0,)).picture(0)
-        for t, (picture, mask) in enumerate(HOW[how](frames, other, np.random.default_rng([0, k]))):
-            _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            for kind in ("JPEGImages", "Annotations"):
-                (out / kind / "480p" / sequence.name).mkdir(parents=True, exist_ok=True)
-            write_bytes(out / f"JPEGImages/480p/{sequence.name}/{t:05d}.jpg", coded.tobytes())
-            write_labels(out / f"Annotations/480p/{sequence.name}/{t:05d}.png", mask.astype(np.int32))
-    (out / f"ImageSets/{year}").mkdir(parents=True)
-    listed = "".join(f"{sequence.name}\n" for sequence in sequences)
-    write_bytes(out / f"ImageSets/{year}/{subset}.txt", listed.encode())
+        shown = HOW[how](frames, other, np.random.default_rng([0, k]))
+        write_frames(work, sequence.name, ((image, mask.astype(np.int32)) for image, mask in shown))
+    write_list(work, year, subset, [sequence.name for sequence in sequences])
+    work.rename(out)
     return len(sequences)
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that this file runs by its path too
 
+from benchmarks.composer import write_list  # noqa: E402
 from segspn.errors import InputError  # noqa: E402
 from segspn.evaluation import open_davis  # noqa: E402
-from segspn.video import write_bytes  # noqa: E402
 
 
 def turn(davis: Path, out: Path, year: int, subset: str) -> int:
@@ -42,9 +42,7 @@ def turn(davis: Path, out: Path, year: int, subset: str) -> int:
         for t, both in enumerate(files):
             for folder, path in zip(folders, both, strict=True):
                 (folder / f"{t:05d}{path.suffix}").symlink_to(path.resolve())
-    (out / f"ImageSets/{year}").mkdir(parents=True)
-    listed = "".join(f"{name}\n" for name in pairs)
-    write_bytes(out / f"ImageSets/{year}/{subset}.txt", listed.encode())
+    write_list(out, year, subset, pairs)
     return len(pairs)
 
 

@@ -301,23 +301,28 @@ def compose(
         for clip in planned:
             alone = root is roots[1]
             shown = Clip(clip.name, clip.base, (), (1,)) if alone else clip
-            _write(work, shown)
-        names = "".join(f"{clip.name}\n" for clip in planned)
-        (work / "ImageSets/2017").mkdir(parents=True)
-        write_bytes(work / "ImageSets/2017/val.txt", names.encode())
+            write_frames(work, clip.name, (shown.render(t) for t in range(len(shown.base.frames))))
+        write_list(work, 2017, "val", [clip.name for clip in planned])
         work.rename(root)
     return roots
 
 
-def _write(root: Path, clip: Clip) -> None:
-    images, annotations = (root / kind / "480p" / clip.name for kind in ("JPEGImages", "Annotations"))
+def write_frames(root: Path, name: str, frames: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    """A sequence of a data set: frames uint8 BGR ``(H, W, 3)`` and their labels int32 ``(H, W)``."""
+    images, annotations = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
     for folder in (images, annotations):
         folder.mkdir(parents=True)
-    for t in range(len(clip.base.frames)):
-        picture, labels = clip.render(t)
+    for t, (picture, labels) in enumerate(frames):
         _, data = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 95))
         write_bytes(images / f"{t:05d}.jpg", data.tobytes())
         write_labels(annotations / f"{t:05d}.png", labels)
+
+
+def write_list(root: Path, year: int, subset: str, names: Iterable[str]) -> None:
+    """Which sequences a data set has."""
+    (root / f"ImageSets/{year}").mkdir(parents=True)
+    listed = "".join(f"{name}\n" for name in names)
+    write_bytes(root / f"ImageSets/{year}/{subset}.txt", listed.encode())
 
 
 def options(parser: argparse.ArgumentParser) -> None:

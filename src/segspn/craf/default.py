@@ -247,8 +247,7 @@ class DefaultCraf(Craf):
         if not area:
             return owner
         if self._scattered[n]:
-            fit = self._fit(n, islands, score) & (_likeness(n, islands, sight) >= p.likeness)
-            return _largest(n, islands, fit)
+            return _largest(n, islands, self._like_itself(n, islands, score, sight))
         own = self._seen[n]
         smaller = np.minimum(islands.areas, np.count_nonzero(own))
         shared = islands.count(own)
@@ -292,15 +291,18 @@ class DefaultCraf(Craf):
         sure: np.ndarray = islands.mean(score) >= p.redetect_score
         return sure & (islands.areas >= p.redetect_share * self._area[n])
 
+    def _like_itself(self, n: int, islands: Regions, score: np.ndarray, sight: Sight) -> np.ndarray:
+        """With which of these the object is like what is remembered of it: bool (M,)."""
+        return self._fit(n, islands, score) & (_likeness(n, islands, sight) >= self.params.likeness)
+
     def _known(
         self, n: int, islands: Regions, score: np.ndarray, sight: Sight, total: float
     ) -> np.ndarray:
         """Which islands may be what has come out of hiding, of object n of which ``total`` pixels are in
         view: bool (M,)."""
-        p = self.params
-        if sight.likeness is None or total > p.complete * self._full[n]:
+        if sight.likeness is None or total > self.params.complete * self._full[n]:
             return np.zeros(len(islands), bool)
-        return self._fit(n, islands, score) & (_likeness(n, islands, sight) >= p.likeness)
+        return self._like_itself(n, islands, score, sight)
 
     def _attend(
         self,

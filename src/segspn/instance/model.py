@@ -155,16 +155,17 @@ class HeadInstances(InstanceStage):
         way = flow(self._grey, grey(frame))
         self._motion = way
         last = carry(self.last[None], way[None])
-        steady = learning = None
+        scores = None
         if self.config.tune:
-            steady, learning = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
-        claims = None if learning is None else learning[0]
+            scores = self.learner.scores(self._inputs(frame), embedding.shape[-2:])
+        claims = None if scores is None else scores[1][0]
         places = self._where.places(last[0], self.config.reach, claims)
         keys = matching_keys(frame, self.backbone, self.parent)
         votes = self.memory.votes(keys, covered(places, keys, CELL)).batched()
         self._votes, self._match = votes.shares[:, 0], votes.match[:, 0]
-        if steady is None or learning is None:
+        if scores is None:
             return compete(torch.logit(self._votes[2], 1e-4)).sigmoid()
+        steady, learning = scores
         pairs = pairs_alike(self._alike)
         members = members_of(pairs)
         self._extents.follow(last[0], way, members)
